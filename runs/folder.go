@@ -1,0 +1,58 @@
+// Package runs knows what the folder of a run holds and where. It is the one place that builds those paths.
+//
+//	$GROUNDPLAN_HOME/
+//	├── config.yaml
+//	├── services.json            addresses of the embedded services while they are up
+//	├── temporal-<schema>.db     the embedded Temporal's database
+//	├── artifacts/<digest>/      what builds made
+//	└── runs/<id>/
+//	    ├── run.json             the record: verdict, reason, figures
+//	    ├── pipeline.json        the resolved pipeline
+//	    ├── events.jsonl         what happened when
+//	    ├── sidecar.log
+//	    ├── stages/<stage>.jsonl what became of each instance of a run stage
+//	    ├── outputs/<group>/<index>/
+//	    └── temp/                removed at the end
+package runs
+
+import (
+	"path/filepath"
+	"strconv"
+)
+
+// Home is a state folder ($GROUNDPLAN_HOME), absolute.
+type Home string
+
+// Run is the folder of a run.
+func (h Home) Run(id string) Folder { return Folder(filepath.Join(string(h), "runs", id)) }
+
+// Artifacts is the folder of what builds made.
+func (h Home) Artifacts() string { return filepath.Join(string(h), "artifacts") }
+
+// Folder is the folder of one run, absolute.
+type Folder string
+
+// Record is the path of the run's record.
+func (f Folder) Record() string { return filepath.Join(string(f), "run.json") }
+
+// Pipeline is the path of the resolved pipeline.
+func (f Folder) Pipeline() string { return filepath.Join(string(f), "pipeline.json") }
+
+// Events is the path of the run's event log.
+func (f Folder) Events() string { return filepath.Join(string(f), "events.jsonl") }
+
+// SidecarLog is the path of what the sidecar says.
+func (f Folder) SidecarLog() string { return filepath.Join(string(f), "sidecar.log") }
+
+// Stage is the path of the per-instance results of a run stage.
+func (f Folder) Stage(name string) string { return filepath.Join(string(f), "stages", name+".jsonl") }
+
+// Outputs is the folder of an instance's outputs.
+func (f Folder) Outputs(group string, index int) string {
+	return filepath.Join(string(f), "outputs", group, strconv.Itoa(index))
+}
+
+// Temp is an instance's folder for temporary files.
+func (f Folder) Temp(group string, index int) string {
+	return filepath.Join(string(f), "temp", group, strconv.Itoa(index))
+}

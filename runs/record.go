@@ -1,0 +1,61 @@
+package runs
+
+import (
+	"time"
+
+	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/pipelines"
+)
+
+// Record is run.json: what a run was and what it came to. Fields are added, never renamed.
+type Record struct {
+	ID          string         `json:"id"`
+	Pipeline    string         `json:"pipeline"`
+	Description string         `json:"description,omitempty"`
+	File        string         `json:"file,omitempty"`
+	Digest      string         `json:"digest"`
+	Seed        uint64         `json:"seed"`
+	Parameters  map[string]any `json:"parameters,omitempty"`
+	Cell        map[string]any `json:"cell,omitempty"`
+	Ground      string         `json:"ground"`
+	Commit      string         `json:"commit,omitempty"`
+	Suite       string         `json:"suite,omitempty"`
+	// Status is one of stage.StatusRunning, stage.StatusHolding, stage.StatusEnded; Verdict is set when it ended.
+	Status  string        `json:"status"`
+	Verdict stage.Verdict `json:"verdict,omitempty"`
+	// Reason is one sentence: which verdict, of which stage, which instances, why.
+	Reason  string    `json:"reason,omitempty"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+	// Seconds is how long the run took.
+	Seconds float64        `json:"seconds"`
+	Stages  []stage.Result `json:"stages"`
+	Tries   []stage.Result `json:"tries,omitempty"`
+	Cells   []stage.Cell   `json:"cells,omitempty"`
+	// Groups is group → figures over all its instances and run stages.
+	Groups  map[string]Group             `json:"groups,omitempty"`
+	Metrics map[string]pipelines.Summary `json:"metrics,omitempty"`
+	// Assertions are those of all collect stages.
+	Assertions []stage.Assertion `json:"assertions,omitempty"`
+	// Versions names what the run was made with: groundplan, go, kernel, temporal.
+	Versions map[string]string `json:"versions"`
+}
+
+// Group is what is known of a group's instances together.
+type Group struct {
+	Instances int                `json:"instances"`
+	Outcomes  pipelines.Outcomes `json:"outcomes"`
+	// PeakMemory is over instances, in bytes; CPU in seconds; Seconds from start to end of an instance.
+	PeakMemory pipelines.Summary `json:"peakMemory"`
+	CPU        pipelines.Summary `json:"cpu"`
+	Seconds    pipelines.Summary `json:"seconds"`
+}
+
+// Event is one line of events.jsonl.
+type Event struct {
+	Time  time.Time `json:"time"`
+	Kind  string    `json:"kind"` // stage-started, stage-ended, instance-failed, sidecar-started, …
+	Stage string    `json:"stage,omitempty"`
+	// Text is one sentence.
+	Text string `json:"text"`
+}

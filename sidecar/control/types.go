@@ -1,0 +1,147 @@
+// Package control is how the outside speaks with a run's sidecar: HTTP with JSON bodies over a Unix socket that only
+// its owner may open. Every call converges: asked twice, it does its work once.
+//
+//	POST /v1/place            Placement  → Status        places what is missing; returns once all that can be placed is
+//	POST /v1/network          Network    → NetworkReply  replaces the state of the data network
+//	POST /v1/stages/{key}     RunStage   → RunStatus     opens the gate; a known key only returns its status
+//	GET  /v1/stages/{key}     ?wait=2s   → RunStatus     returns at once when done, else when something changed or after wait
+//	POST /v1/stages/{key}/halt           → RunStatus     ends every process of the stage; returns when they are gone
+//	GET  /v1/status                      → Status
+//	POST /v1/release                     → Status        ends every process and then the sidecar itself
+package control
+
+import (
+	"time"
+
+	"github.com/groundplan/groundplan/pipelines"
+)
+
+// Placement says which instances are to be there.
+type Placement struct {
+	Run      string `json:"run"`
+	Pipeline string `json:"pipeline"`
+	Seed     uint64 `json:"seed"`
+	// Groups are those to be placed now. All has every group of the pipeline in order, so that addresses and counts
+	// don't depend on what is placed when.
+	Groups []string `json:"groups"`
+	All    []Group  `json:"all"`
+	// Environment that all instances share beyond the contract's: TEST_REPO and the like.
+	Env map[string]string `json:"env,omitempty"`
+}
+
+// Group is a group with what it runs.
+type Group struct {
+	pipelines.Group
+	// Program is the absolute path of the executable; Arguments stand before the group's Args.
+	Program   string   `json:"program"`
+	Arguments []string `json:"arguments,omitempty"`
+}
+
+// Network is the state of the data network that is asked for.
+type Network struct {
+	State pipelines.Network `json:"state"`
+	// Key names the stage and attempt that ask.
+	Key string `json:"key"`
+}
+
+// NetworkReply says what came of it.
+type NetworkReply struct {
+	// Refused is why the state can't be applied; empty when it was.
+	Refused string `json:"refused,omitempty"`
+}
+
+// RunStage is one opening of the gate. Its key is unique per run, stage and attempt.
+type RunStage struct {
+	Stage    string            `json:"stage"`
+	Groups   []string          `json:"groups"`
+	Case     string            `json:"case"`
+	Params   map[string]string `json:"params,omitempty"`
+	FailFast bool              `json:"failFast,omitempty"`
+	// MaxFailures is how many instances may fail before FailFast ends the stage.
+	MaxFailures int `json:"maxFailures,omitempty"`
+	// Deadline is when the stage's timeout ends: the sidecar ends it by itself then, whoever is still there to ask.
+	Deadline time.Time `json:"deadline"`
+	// Only names the instances to start, as group/index; empty: all of Groups.
+	Only []string `json:"only,omitempty"`
+}
+
+// Counts says where the instances of a group stand.
+type Counts struct {
+	Total     int `json:"total"`
+	Placed    int `json:"placed"` // has its namespaces, interfaces and folders
+	Running   int `json:"running"`
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
+	Crashed   int `json:"crashed"`
+	Silent    int `json:"silent"`
+}
+
+// Status is what the sidecar holds.
+type Status struct {
+	Run     string    `json:"run"`
+	PID     int       `json:"pid"` // in the namespace of whoever asks it: set by Dial's caller, 0 on the wire
+	Started time.Time `json:"started"`
+	// Groups counts per group. New and Kept count, in the answer to a Placement, what it added and what it found.
+	Groups map[string]Counts `json:"groups"`
+	New    int               `json:"new"`
+	Kept   int               `json:"kept"`
+	// Faults are the instances that could not be placed, as group/index → why; at most 20, FaultCount counts all.
+	Faults     map[string]string `json:"faults,omitempty"`
+	FaultCount int               `json:"faultCount,omitempty"`
+	// MemoryPerInstance is what the sidecar measured for its own share of an instance, in bytes.
+	MemoryPerInstance int64 `json:"memoryPerInstance,omitempty"`
+}
+
+// RunStatus is where a run stage stands.
+type RunStatus struct {
+	Key  string `json:"key"`
+	Done bool   `json:"done"`
+	// Version grows with every change; a GET with ?since=V waits for a later one.
+	Version int64             `json:"version"`
+	Groups  map[string]Counts `json:"groups"`
+	Started time.Time         `json:"started"`
+	Ended   time.Time         `json:"ended,omitzero"`
+	// FirstFailure is the first instance that did not succeed.
+	FirstFailure *Instance `json:"firstFailure,omitempty"`
+	// Failing names at most ten instances that did not succeed, as group/index.
+	Failing []string `json:"failing,omitempty"`
+	// TimedOut, Halted and FailedFast say why the stage ended before every instance had an outcome by itself.
+	TimedOut   bool `json:"timedOut,omitempty"`
+	Halted     bool `json:"halted,omitempty"`
+	FailedFast bool `json:"failedFast,omitempty"`
+	// Unfinished counts the instances that were still running when the stage was ended.
+	Unfinished int `json:"unfinished,omitempty"`
+}
+
+// How an instance ended.
+const (
+	OutcomeSucceeded = "succeeded"
+	OutcomeFailed    = "failed"
+	OutcomeCrashed   = "crashed"
+	OutcomeSilent    = "silent" // ended without saying how, where it has to say
+)
+
+// Instance is what became of one instance in one run stage: one JSON document per line in the run's folder,
+// stages/<stage>.jsonl.
+type Instance struct {
+	Group   string    `json:"group"`
+	Index   int       `json:"index"`
+	Stage   string    `json:"stage"`
+	Attempt string    `json:"attempt"` // the stage's key
+	Host    string    `json:"host"`    // its HOSTNAME
+	Control string    `json:"control"` // its address on eth0
+	Data    string    `json:"data"`    // its address on eth1
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Outcome string    `json:"outcome"`
+	// Reason is one sentence; empty for an instance that succeeded.
+	Reason string `json:"reason,omitempty"`
+	// Exit is the exit status, -1 when a signal ended it; Signal names that one.
+	Exit   int    `json:"exit"`
+	Signal string `json:"signal,omitempty"`
+	// PeakMemory is the largest resident set seen, in bytes; CPU is user and system time in seconds.
+	PeakMemory int64   `json:"peakMemory"`
+	CPU        float64 `json:"cpu"`
+	// LastLines are the last lines of stderr, or of stdout where stderr is empty; at most ten. Failures only.
+	LastLines []string `json:"lastLines,omitempty"`
+}
