@@ -4,10 +4,14 @@
 //	POST /v1/place            Placement  → Status        places what is missing; returns once all that can be placed is
 //	POST /v1/network          Network    → NetworkReply  replaces the state of the data network
 //	POST /v1/stages/{key}     RunStage   → RunStatus     opens the gate; a known key only returns its status
-//	GET  /v1/stages/{key}     ?wait=2s   → RunStatus     returns at once when done, else when something changed or after wait
+//	GET  /v1/stages/{key}     ?since=V&wait=2s → RunStatus  returns at once when done, else when something changed or after wait
 //	POST /v1/stages/{key}/halt           → RunStatus     ends every process of the stage; returns when they are gone
+//	POST /v1/halt                        → Status        halts every stage that runs; returns when their processes are gone
 //	GET  /v1/status                      → Status
 //	POST /v1/release                     → Status        ends every process and then the sidecar itself
+//
+// What is refused is answered with a status of 400 and above and {"error": "one sentence"}: 400 for what can never be
+// done, 404 for a stage that was never opened, 409 for what is in the way of something that goes on.
 package control
 
 import (
@@ -61,7 +65,8 @@ type RunStage struct {
 	MaxFailures int `json:"maxFailures,omitempty"`
 	// Deadline is when the stage's timeout ends: the sidecar ends it by itself then, whoever is still there to ask.
 	Deadline time.Time `json:"deadline"`
-	// Only names the instances to start, as group/index; empty: all of Groups.
+	// Only names the instances to start, as group/index; empty: all of Groups. The counts that instances are told
+	// (TEST_INSTANCE_COUNT) are those of the instances that take part.
 	Only []string `json:"only,omitempty"`
 }
 
@@ -111,6 +116,9 @@ type RunStatus struct {
 	FailedFast bool `json:"failedFast,omitempty"`
 	// Unfinished counts the instances that were still running when the stage was ended.
 	Unfinished int `json:"unfinished,omitempty"`
+	// Fault is what the sidecar itself could not do (the sync service failed, the disk is full); empty when all went
+	// well. It is a fault of the ground, whatever the outcomes say.
+	Fault string `json:"fault,omitempty"`
 }
 
 // How an instance ended.
