@@ -37,7 +37,9 @@ type Input struct {
 	Pipeline pipelines.Resolved `json:"pipeline"`
 	// Queue is where the activities are carried out; empty: the workflow's own queue.
 	Queue string `json:"queue,omitempty"`
-	// Earlier are results of an earlier execution of the same run that still hold: their stages are not run again.
+	// Earlier are results of an earlier execution of the same run that still hold: their stages are not run again,
+	// whatever their verdict (which still counts for the run's), except skipped and cancelled ones. StillHolds picks
+	// them.
 	Earlier []stage.Result `json:"earlier,omitempty"`
 	// Tries are all attempts of earlier executions, for the record and the attempt numbers.
 	Tries []stage.Result `json:"tries,omitempty"`
@@ -85,13 +87,22 @@ type StageState struct {
 	Name    string         `json:"name"`
 	Kind    pipelines.Kind `json:"kind,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
-	// Phase is "pending", "running", "backoff", "holding" or "ended".
+	// Phase is one of PhasePending, PhaseRunning, PhaseBackoff, PhaseHolding, PhaseEnded.
 	Phase   string        `json:"phase"`
 	Verdict stage.Verdict `json:"verdict,omitempty"`
 	Reason  string        `json:"reason,omitempty"`
 	Started time.Time     `json:"started,omitzero"`
 	Ended   time.Time     `json:"ended,omitzero"`
 }
+
+// Where a stage stands.
+const (
+	PhasePending = "pending" // its turn has not come
+	PhaseRunning = "running"
+	PhaseBackoff = "backoff" // waits to be tried again
+	PhaseHolding = "holding" // waits for a Decision
+	PhaseEnded   = "ended"
+)
 
 // Holding says what a held run waits for.
 type Holding struct {
@@ -109,5 +120,9 @@ const (
 
 // Decision is the argument of UpdateDecide.
 type Decision struct {
+	// Action is DecideRetry, DecideSkip or DecideAbort.
 	Action string `json:"action"`
+	// Stage is the stage that the decision is meant for; empty: whichever holds. Naming it keeps a late decision from
+	// hitting the next stage that holds.
+	Stage string `json:"stage,omitempty"`
 }
