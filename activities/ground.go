@@ -24,6 +24,8 @@ type Ground interface {
 	Gather(ctx context.Context, in stage.Input, report func(stage.Progress)) error
 	// Halt ends every process of the instances and keeps their places. It returns once they are gone.
 	Halt(ctx context.Context, run stage.Run) error
+	// HaltStage is Halt for what one run stage started, whatever its attempt; other stages go on.
+	HaltStage(ctx context.Context, in stage.Input) error
 	// Release gives everything back: processes, networks, temporary files. It returns once all is gone.
 	Release(ctx context.Context, run stage.Run) error
 }

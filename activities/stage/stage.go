@@ -98,7 +98,10 @@ type Result struct {
 	Kind    pipelines.Kind `json:"kind"`
 	Verdict Verdict        `json:"verdict"`
 	// Reason is one sentence for a person, with the names that matter; empty for passed.
-	Reason  string    `json:"reason,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Notes are sentences that a person should read whatever the verdict: lines that could not be read, a comparison
+	// that found too few runs.
+	Notes   []string  `json:"notes,omitempty"`
 	Attempt int       `json:"attempt"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`

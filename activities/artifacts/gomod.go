@@ -1,0 +1,157 @@
+package artifacts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// replacement is a replace of a go.mod, as it is written there. Without a NewVersion, New is a folder.
+type replacement struct {
+	Old        string `json:"old"`
+	OldVersion string `json:"oldVersion,omitempty"`
+	New        string `json:"new"`
+	NewVersion string `json:"newVersion,omitempty"`
+}
+
+// left is the left side of a replace.
+func (r replacement) left() string {
+	if r.OldVersion == "" {
+		return r.Old
+	}
+	return r.Old + "@" + r.OldVersion
+}
+
+// replaced lists the replaces of the main module.
+func (b *goBuild) replaced(ctx context.Context, modSum string) ([]replacement, error) {
+	if known, found := b.index.Replaced[modSum]; found {
+		return known, nil
+	}
+	out, err := b.tool.ask(ctx, "reading go.mod", "mod", "edit", "-json", filepath.Join(b.module, "go.mod"))
+	if err != nil {
+		return nil, err
+	}
+	var mod struct {
+		Replace []struct {
+			Old, New struct{ Path, Version string }
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		return nil, fmt.Errorf("understanding `go mod edit -json`: %w", err)
+	}
+	list := []replacement{}
+	for _, r := range mod.Replace {
+		list = append(list, replacement{Old: r.Old.Path, OldVersion: r.Old.Version, New: r.New.Path, NewVersion: r.New.Version})
+	}
+	b.index.Replaced = map[string][]replacement{modSum: list}
+	b.index.changed = true
+	return list, nil
+}
+
+// fixedVersion matches a version that always means the same: a release, a pre-release, a pseudo-version.
+var fixedVersion = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+incompatible)?$`)
+
+// pin makes the values of a replace or require stand for one content each: a branch or `latest` becomes the version
+// that it means today. Folders stay as they are; their content counts by itself.
+func (b *goBuild) pin(ctx context.Context, values map[string]string) (map[string]string, error) {
+	pinned := make(map[string]string, len(values))
+	for _, path := range slices.Sorted(maps.Keys(values)) {
+		value := values[path]
+		if isFolder(value) {
+			pinned[path] = value
+			continue
+		}
+		module, version, found := strings.Cut(value, "@")
+		if !found {
+			module, version = path, value
+		}
+		if !fixedVersion.MatchString(version) {
+			var err error
+			if version, err = b.resolve(ctx, module, version); err != nil {
+				return nil, err
+			}
+		}
+		pinned[path] = module + "@" + version
+	}
+	return pinned, nil
+}
+
+// resolve asks which version a branch, a commit or `latest` means.
+func (b *goBuild) resolve(ctx context.Context, module, query string) (string, error) {
+	b.order.note("looking up " + module + "@" + query)
+	outside := b.tool
+	outside.dir = os.TempDir()
+	out, err := outside.ask(ctx, "looking up "+module+"@"+query, "list", "-m", "-json", module+"@"+query)
+	if err != nil {
+		return "", err
+	}
+	var found struct{ Version string }
+	if err := json.Unmarshal(out, &found); err != nil || found.Version == "" {
+		return "", fmt.Errorf("understanding which version %s@%s is: %w", module, query, err)
+	}
+	return found.Version, nil
+}
+
+// overriding writes a go.mod with the pipeline's replace and require, and the go.sum beside it, into folder, and returns
+// its path. The user's own files are only read.
+func (b *goBuild) overriding(ctx context.Context, folder string, in goInputs) (string, error) {
+	modfile := filepath.Join(folder, "go.mod")
+	for _, name := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join(b.module, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, name), data, 0o644)
+		}
+		if err != nil {
+			return "", fmt.Errorf("copying %s: %w", name, err)
+		}
+	}
+	args, err := b.dropping(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, path := range slices.Sorted(maps.Keys(in.Require)) {
+		args = append(args, "-require="+in.Require[path])
+	}
+	for _, path := range slices.Sorted(maps.Keys(in.Replace)) {
+		target := in.Replace[path]
+		if dir := b.local[path]; dir != "" {
+			// Relative to the module, so that the program doesn't carry where the repository lies.
+			relative, err := filepath.Rel(b.module, dir)
+			if err != nil {
+				return "", fmt.Errorf("replacing %s: %w", path, err)
+			}
+			target = "./" + filepath.ToSlash(relative)
+		}
+		args = append(args, "-replace="+path+"="+target)
+	}
+	_, err = b.tool.ask(ctx, "laying the pipeline's versions over go.mod", append(args, modfile)...)
+	return modfile, err
+}
+
+// dropping begins an edit that takes out the user's own replaces of the modules that the pipeline replaces: one that
+// names a version would win over the pipeline's, which names none.
+func (b *goBuild) dropping(ctx context.Context) ([]string, error) {
+	mod, err := b.index.hash(filepath.Join(b.module, "go.mod"))
+	if err != nil {
+		return nil, fmt.Errorf("reading go.mod: %w", err)
+	}
+	replaced, err := b.replaced(ctx, mod.SHA256)
+	args := []string{"mod", "edit"}
+	for _, r := range replaced {
+		if _, overridden := b.source.Replace[r.Old]; overridden {
+			args = append(args, "-dropreplace="+r.left())
+		}
+	}
+	return args, err
+}

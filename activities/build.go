@@ -1,0 +1,104 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/stage"
+)
+
+// buildsAtOnce is how many artifacts of a stage are built side by side; the compiler itself uses every core.
+const buildsAtOnce = 2
+
+// Build makes every artifact of the stage. All are tried, so that one look at the result shows every fault.
+func (a *Activities) Build(ctx context.Context, in stage.Input) (stage.Result, error) {
+	return attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
+		b := building{activities: a, in: in, report: report, made: map[string]stage.Artifact{}, faults: map[string]*artifacts.Fault{}}
+		return b.all(ctx)
+	}, nil)
+}
+
+// building is the state of one build stage.
+type building struct {
+	activities *Activities
+	in         stage.Input
+	report     func(stage.Progress)
+
+	mu     sync.Mutex
+	made   map[string]stage.Artifact
+	faults map[string]*artifacts.Fault
+}
+
+func (b *building) all(ctx context.Context) (stage.Result, error) {
+	names := slices.Sorted(maps.Keys(b.in.Stage.Build))
+	b.say("")
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(buildsAtOnce)
+	for _, name := range names {
+		group.Go(func() error { return b.one(ctx, name) })
+	}
+	if err := group.Wait(); err != nil {
+		return stage.Result{}, err
+	}
+	return b.result(names), nil
+}
+
+// result sums up what became of the artifacts. What a source is at fault for is the verdict, whatever else was away.
+func (b *building) result(names []string) stage.Result {
+	result := stage.Result{Verdict: stage.Passed, Artifacts: b.made}
+	var reasons []string
+	for _, name := range names {
+		fault := b.faults[name]
+		if fault == nil {
+			continue
+		}
+		if !fault.Invalid {
+			result.Verdict = stage.Failed
+		} else if result.Verdict == stage.Passed {
+			result.Verdict = stage.Invalid
+		}
+		reasons = append(reasons, fmt.Sprintf("artifact %s can't be built: %s", name, fault.Reason))
+	}
+	result.Reason = strings.Join(reasons, "; ")
+	return result
+}
+
+// one makes one artifact; a fault of it is not an error.
+func (b *building) one(ctx context.Context, name string) error {
+	artifact, err := b.activities.Builder.Build(ctx, artifacts.Order{
+		Name:   name,
+		Source: b.in.Stage.Build[name],
+		Root:   b.in.Run.Root,
+		Log:    filepath.Join(string(b.activities.folder(b.in.Run)), "build-"+name+".log"),
+		Note:   b.say,
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var fault *artifacts.Fault
+	switch {
+	case errors.As(err, &fault):
+		b.faults[name] = fault
+	case err != nil:
+		return fmt.Errorf("artifact %s: %w", name, err)
+	default:
+		b.made[name] = artifact
+	}
+	b.report(stage.Progress{Total: len(b.in.Stage.Build), Succeeded: len(b.made), Failed: len(b.faults), Note: "built " + name})
+	return nil
+}
+
+// say reports what is being done.
+func (b *building) say(note string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.report(stage.Progress{Total: len(b.in.Stage.Build), Succeeded: len(b.made), Failed: len(b.faults), Note: note})
+}
