@@ -1,0 +1,280 @@
+package fabric
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/groundplan/groundplan/sidecar/launch"
+)
+
+// Fabric is the network of one run. Its methods may be called from any goroutine.
+type Fabric struct {
+	subnet netip.Prefix
+
+	// placing is held by Add: one call at a time has the lanes.
+	placing sync.Mutex
+	lanes   []*lane
+
+	// mu guards what follows. Its write side is also held while links change, its read side while a process is being
+	// started in an instance's namespaces.
+	mu        sync.RWMutex
+	ours      *lane
+	instances map[int]*instance
+	// claims has, for every data address in use, the slots that use it, the latest last: that one gets the packets. Plans
+	// that give themselves addresses do so at their own pace, so for a moment two may have the same.
+	claims map[netip.Addr][]int
+}
+
+// instance is what there is in a slot.
+type instance struct {
+	namespaces namespaces
+	inode      uint64
+	data       netip.Prefix
+	enabled    bool
+}
+
+// New makes the fabric of a run without instances. It makes the process's own network namespace the control network, so
+// it refuses to work in a namespace that has links of somebody else's.
+func New(o Options) (*Fabric, error) {
+	if !o.Subnet.IsValid() {
+		o.Subnet = DefaultSubnet
+	}
+	if err := checkSubnet(o.Subnet); err != nil {
+		return nil, err
+	}
+	f := &Fabric{subnet: o.Subnet, instances: make(map[int]*instance), claims: make(map[netip.Addr][]int)}
+	if err := onThread(f.build); err != nil {
+		f.closeLanes()
+		return nil, fmt.Errorf("building the network: %w", err)
+	}
+	return f, nil
+}
+
+// build makes both sides and opens the sockets to them. The calling thread ends in the router's namespace.
+func (f *Fabric) build() error {
+	control, err := openSocket()
+	if err != nil {
+		return err
+	}
+	f.ours = &lane{control: control}
+	if err := refuseForeignLinks(control); err != nil {
+		return err
+	}
+	if err := apply(controlSettings); err != nil {
+		return err
+	}
+	for range workers {
+		l := &lane{}
+		f.lanes = append(f.lanes, l)
+		if l.control, err = openSocket(); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("creating the router's network namespace: %w", err)
+	}
+	if err := apply(routerSettings); err != nil {
+		return err
+	}
+	for _, l := range append(f.lanes, f.ours) {
+		if l.router, err = openSocket(); err != nil {
+			return err
+		}
+	}
+	var gateway, router batch
+	gateway.up(loopbackIndex)
+	gateway.address(loopbackIndex, netip.PrefixFrom(launch.Gateway, 32))
+	router.up(loopbackIndex)
+	router.address(loopbackIndex, netip.PrefixFrom(nextHop, 32))
+	router.blackhole(f.subnet)
+	return errors.Join(f.ours.control.do(&gateway), f.ours.router.do(&router))
+}
+
+// refuseForeignLinks protects the network of a host: this package takes the namespace it is called in for its own.
+func refuseForeignLinks(s *socket) error {
+	links, err := s.links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.index != loopbackIndex && l.up {
+			return fmt.Errorf("this process's network namespace has a link %s already; a fabric needs the namespace that launch.Start gives", l.name)
+		}
+	}
+	return nil
+}
+
+// Present says whether an instance is in that slot.
+func (f *Fabric) Present(slot int) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.instances[slot] != nil
+}
+
+// NetworkInode is the number by which /proc/<pid>/ns/net shows processes of that slot; 0 when it is empty.
+func (f *Fabric) NetworkInode(slot int) uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if i := f.instances[slot]; i != nil {
+		return i.inode
+	}
+	return 0
+}
+
+// Start starts cmd in the network and UTS namespace of a slot. It must not have a parent-death signal: that is sent when
+// the thread that started it ends, which is at once.
+func (f *Fabric) Start(slot int, cmd *exec.Cmd) error {
+	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Pdeathsig != 0 {
+		return fmt.Errorf("starting %s: a parent-death signal can't be used in a fabric", cmd.Path)
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	i := f.instances[slot]
+	if i == nil {
+		return fmt.Errorf("starting %s in slot %d: %w", cmd.Path, slot, ErrAbsent)
+	}
+	return onThread(func() error {
+		if err := i.namespaces.enter(); err != nil {
+			return fmt.Errorf("starting %s in slot %d: %w", cmd.Path, slot, err)
+		}
+		return launch.StartChild(cmd)
+	})
+}
+
+// Add connects instances, several at once, and returns when packets get through to them. Error i belongs to spec i. A
+// slot that is taken already stays as it is; one that fails leaves nothing behind, so that it can be tried again.
+func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
+	f.placing.Lock()
+	defer f.placing.Unlock()
+	failures := make([]error, len(specs))
+	if len(f.lanes) == 0 {
+		for i := range failures {
+			failures[i] = fmt.Errorf("placing %s: %w", specs[i].Hostname, net.ErrClosed)
+		}
+		return failures
+	}
+	queue := make(chan int)
+	var wg sync.WaitGroup
+	for _, l := range f.lanes[:min(len(f.lanes), len(specs))] {
+		wg.Go(func() {
+			_ = onThread(func() error {
+				for i := range queue {
+					failures[i] = f.add(ctx, l, specs[i])
+				}
+				return nil
+			})
+		})
+	}
+	for i := range specs {
+		queue <- i
+	}
+	close(queue)
+	wg.Wait()
+	var placed []int
+	for i, err := range failures {
+		if err == nil {
+			placed = append(placed, specs[i].Slot)
+		}
+	}
+	if err := f.lanes[0].awaitLinks(ctx, placed); err != nil {
+		for i := range failures {
+			failures[i] = cmp.Or(failures[i], err)
+		}
+	}
+	return failures
+}
+
+// add connects one instance, on a thread whose namespaces it changes.
+func (f *Fabric) add(ctx context.Context, l *lane, spec Spec) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("placing %s: %w", spec.Hostname, err)
+	}
+	if f.Present(spec.Slot) {
+		return nil
+	}
+	_, data := f.Addresses(spec.Slot)
+	if !data.IsValid() || !address(controlSubnet, spec.Slot).IsValid() {
+		return fmt.Errorf("placing %s: slot %d doesn't fit: the data network %s holds %d instances, the control network %d",
+			spec.Hostname, spec.Slot, f.subnet, slots(f.subnet), slots(controlSubnet))
+	}
+	i, err := l.place(f.subnet, spec)
+	if err != nil {
+		return fmt.Errorf("placing %s: %w", spec.Hostname, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.instances[spec.Slot] = i
+	f.claims[data] = append(f.claims[data], spec.Slot)
+	return nil
+}
+
+// Remove takes instances away: their links are gone when it returns. Processes that are still in their namespaces go on
+// without a network. Empty slots are passed over.
+func (f *Fabric) Remove(slots ...int) error {
+	f.placing.Lock()
+	defer f.placing.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var gone []int
+	left := make(map[netip.Addr]bool)
+	var inherited batch
+	for _, slot := range slots {
+		i := f.instances[slot]
+		if i == nil {
+			continue
+		}
+		gone = append(gone, slot)
+		left[i.data.Addr()] = true
+		f.unclaim(i.data.Addr(), slot)
+		delete(f.instances, slot)
+		i.namespaces.close()
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	if err := f.ours.unplug(gone); err != nil {
+		return fmt.Errorf("removing %d instances: %w", len(gone), err)
+	}
+	for address := range left {
+		if f.holder(address) >= 0 {
+			f.direct(&inherited, address)
+		}
+	}
+	if err := f.ours.router.do(&inherited); err != nil {
+		return fmt.Errorf("routing to addresses of instances that were removed: %w", err)
+	}
+	return nil
+}
+
+// Close gives every namespace back. The kernel takes the links away by itself.
+func (f *Fabric) Close() error {
+	f.placing.Lock()
+	defer f.placing.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, i := range f.instances {
+		i.namespaces.close()
+	}
+	clear(f.instances)
+	clear(f.claims)
+	f.closeLanes()
+	return nil
+}
+
+func (f *Fabric) closeLanes() {
+	if f.ours != nil {
+		f.ours.close()
+	}
+	for _, l := range f.lanes {
+		l.close()
+	}
+	f.ours, f.lanes = nil, nil
+}

@@ -1,0 +1,156 @@
+package fabric
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// end is one end of a veth pair. Its index is chosen by us, so that it is known before the pair exists and everything
+// about a link can be sent in one batch.
+type end struct {
+	name     string
+	index    int
+	hardware net.HardwareAddr
+}
+
+// veth creates a pair: near in the socket's namespace, far in the namespace of that descriptor.
+func (b *batch) veth(near, far end, farNamespace int) {
+	request := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(near.index)
+	request.AddData(message)
+	for _, a := range near.attributes() {
+		request.AddData(a)
+	}
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC).Index = int32(far.index)
+	for _, a := range far.attributes() {
+		peer.AddChild(a)
+	}
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(farNamespace)))
+	request.AddData(info)
+	b.add(step{what: "creating the link " + near.name + "–" + far.name}, request)
+}
+
+func (e end) attributes() []*nl.RtAttr {
+	return []*nl.RtAttr{
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.name)),
+		nl.NewRtAttr(unix.IFLA_ADDRESS, e.hardware),
+		// The default is a queue per processor of the machine, in both directions.
+		nl.NewRtAttr(unix.IFLA_NUM_TX_QUEUES, nl.Uint32Attr(1)),
+		nl.NewRtAttr(unix.IFLA_NUM_RX_QUEUES, nl.Uint32Attr(1)),
+	}
+}
+
+// up and down switch a link.
+func (b *batch) up(index int)   { b.setFlags("bringing a link up", index, unix.IFF_UP) }
+func (b *batch) down(index int) { b.setFlags("taking a link down", index, 0) }
+
+func (b *batch) setFlags(what string, index int, flags uint32) {
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index, message.Change, message.Flags = int32(index), unix.IFF_UP, flags
+	b.link(what, unix.RTM_NEWLINK, message)
+}
+
+// group puts a link into a group, and deleteGroup deletes all links of one: many at once are deleted in the time of one.
+func (b *batch) group(index int, group uint32) {
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(index)
+	b.link("grouping links", unix.RTM_NEWLINK, message, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+}
+
+func (b *batch) deleteGroup(group uint32) {
+	b.link("deleting links", unix.RTM_DELLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+}
+
+func (b *batch) link(what string, kind int, message *nl.IfInfomsg, attributes ...*nl.RtAttr) {
+	request := nl.NewNetlinkRequest(kind, 0)
+	request.AddData(message)
+	for _, a := range attributes {
+		request.AddData(a)
+	}
+	b.add(step{what: what}, request)
+}
+
+// address gives a link an address. The mask is only shown: routes are made by route.
+func (b *batch) address(index int, address netip.Prefix) {
+	b.setAddress("giving out the address "+address.String(), unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, address)
+}
+
+// deleteAddress takes an address from a link.
+func (b *batch) deleteAddress(index int, address netip.Prefix) {
+	b.setAddress("taking the address "+address.String()+" away", unix.RTM_DELADDR, 0, index, address)
+}
+
+func (b *batch) setAddress(what string, kind, flags, index int, address netip.Prefix) {
+	request := nl.NewNetlinkRequest(kind, flags)
+	message := nl.NewIfAddrmsg(unix.AF_INET)
+	message.Index = uint32(index)
+	message.Prefixlen = uint8(address.Bits())
+	request.AddData(message)
+	raw := address.Addr().AsSlice()
+	request.AddData(nl.NewRtAttr(unix.IFA_LOCAL, raw))
+	request.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, raw))
+	request.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE)))
+	b.add(step{what: what}, request)
+}
+
+// route is an IPv4 route; via and source may be missing.
+type route struct {
+	to          netip.Prefix
+	index       int
+	via, source netip.Addr
+}
+
+// route adds a route or replaces the one to the same prefix.
+func (b *batch) route(r route) {
+	b.setRoute(step{what: "routing to " + r.to.String()}, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.RTN_UNICAST, r)
+}
+
+// deleteRoute deletes a route if it is there.
+func (b *batch) deleteRoute(r route) {
+	b.setRoute(step{what: "no longer routing to " + r.to.String(), done: unix.ESRCH}, unix.RTM_DELROUTE, 0, unix.RTN_UNICAST, r)
+}
+
+// blackhole drops, without a word, what no longer prefix leads on.
+func (b *batch) blackhole(to netip.Prefix) {
+	b.setRoute(step{what: "routing " + to.String() + " nowhere"}, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.RTN_BLACKHOLE, route{to: to})
+}
+
+func (b *batch) setRoute(s step, kind, flags int, typ uint8, r route) {
+	request := nl.NewNetlinkRequest(kind, flags)
+	message := nl.NewRtMsg()
+	message.Family, message.Dst_len, message.Type = unix.AF_INET, uint8(r.to.Bits()), typ
+	message.Scope = unix.RT_SCOPE_UNIVERSE
+	if typ == unix.RTN_UNICAST && !r.via.IsValid() {
+		message.Scope = unix.RT_SCOPE_LINK
+	}
+	request.AddData(message)
+	request.AddData(nl.NewRtAttr(unix.RTA_DST, r.to.Addr().AsSlice()))
+	if r.index != 0 {
+		request.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(r.index))))
+	}
+	if r.via.IsValid() {
+		message.Flags = unix.RTNH_F_ONLINK
+		request.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.via.AsSlice()))
+	}
+	if r.source.IsValid() {
+		request.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, r.source.AsSlice()))
+	}
+	b.add(s, request)
+}
+
+// neighbour says for good which hardware address an address has.
+func (b *batch) neighbour(index int, address netip.Addr, hardware net.HardwareAddr) {
+	request := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	request.AddData(&netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(index), State: netlink.NUD_PERMANENT})
+	request.AddData(nl.NewRtAttr(unix.NDA_DST, address.AsSlice()))
+	request.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hardware))
+	b.add(step{what: "naming the neighbour " + address.String()}, request)
+}

@@ -1,0 +1,248 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/groundplan/groundplan/sidecar/launch"
+)
+
+const (
+	// workers is how many instances are placed at once. The kernel does most of it under one lock.
+	workers = 4
+
+	loopbackIndex = 1
+	// Indices of links, above those that the kernel gives to the tunnels it may put into every new namespace.
+	controlIndex   = 100  // eth0, in the instance
+	dataIndex      = 101  // eth1, in the instance
+	firstNearIndex = 1000 // of slot 0, on this side
+	// leaving is the group of links about to be deleted.
+	leaving = 1
+)
+
+func nearIndex(slot int) int { return firstNearIndex + slot }
+
+// near and far are the ends of a slot's link in that network.
+func (n network) pair(slot int) (near, far end) {
+	near = end{name: fmt.Sprint(n.prefix(), slot), index: nearIndex(slot), hardware: n.near(slot)}
+	if n == controlNetwork {
+		return near, end{name: "eth0", index: controlIndex, hardware: n.far(slot)}
+	}
+	return near, end{name: "eth1", index: dataIndex, hardware: n.far(slot)}
+}
+
+// lane is a socket to either side, for one user at a time.
+type lane struct {
+	control, router *socket
+}
+
+func (l *lane) close() {
+	for _, s := range []*socket{l.control, l.router} {
+		if s != nil {
+			s.close()
+		}
+	}
+}
+
+// place makes an instance: its namespaces, and both its links with addresses, routes and neighbours at either end. It
+// leaves the calling thread in the new namespaces. Where it fails it takes back what it made.
+func (l *lane) place(subnet netip.Prefix, spec Spec) (i *instance, err error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWUTS); err != nil {
+		return nil, fmt.Errorf("creating its namespaces: %w", err)
+	}
+	if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
+		return nil, fmt.Errorf("naming it: %w (a host name has at most 64 bytes)", err)
+	}
+	if err := apply(instanceSettings); err != nil {
+		return nil, err
+	}
+	inside, err := openSocket()
+	if err != nil {
+		return nil, outOfFiles(err)
+	}
+	defer inside.close()
+	held, err := currentNamespaces()
+	if err != nil {
+		return nil, outOfFiles(fmt.Errorf("opening its namespaces: %w", err))
+	}
+	defer func() {
+		if err != nil {
+			held.close()
+			_ = l.unplug([]int{spec.Slot}) // most often there is nothing
+		}
+	}()
+	inode, err := held.inode()
+	if err != nil {
+		return nil, fmt.Errorf("reading its namespaces: %w", err)
+	}
+	if err := l.plug(inside, held, subnet, spec.Slot); err != nil {
+		return nil, err
+	}
+	own := netip.PrefixFrom(address(subnet, spec.Slot), subnet.Bits())
+	return &instance{namespaces: held, inode: inode, data: own, enabled: true}, nil
+}
+
+// plug makes both links of a slot. The near ends come up first: when the far ends follow, they can send at once.
+func (l *lane) plug(inside *socket, held namespaces, subnet netip.Prefix, slot int) error {
+	controlAddress, dataAddress := address(controlSubnet, slot), address(subnet, slot)
+	target := int(held.net.Fd())
+
+	var here batch
+	near, far := controlNetwork.pair(slot)
+	here.veth(near, far, target)
+	here.reach(controlNetwork, slot, controlAddress)
+	if err := l.control.do(&here); err != nil {
+		return fmt.Errorf("control network: %w", err)
+	}
+	var router batch
+	near, far = dataNetwork.pair(slot)
+	router.veth(near, far, target)
+	router.reach(dataNetwork, slot, dataAddress)
+	if err := l.router.do(&router); err != nil {
+		return fmt.Errorf("data network: %w", err)
+	}
+	var there batch
+	there.up(loopbackIndex)
+	there.up(controlIndex)
+	there.address(controlIndex, netip.PrefixFrom(controlAddress, controlSubnet.Bits()))
+	there.route(route{to: netip.PrefixFrom(launch.Gateway, 32), index: controlIndex, source: controlAddress})
+	there.neighbour(controlIndex, launch.Gateway, controlNetwork.near(slot))
+	there.up(dataIndex)
+	there.neighbour(dataIndex, nextHop, dataNetwork.near(slot))
+	there.own(subnet, netip.PrefixFrom(dataAddress, subnet.Bits()))
+	if err := inside.do(&there); err != nil {
+		return fmt.Errorf("inside the instance: %w", err)
+	}
+	return nil
+}
+
+// reach leads to an address by a slot's link, on this side: the link up, the route, and the neighbour at its end.
+func (b *batch) reach(n network, slot int, address netip.Addr) {
+	b.up(nearIndex(slot))
+	b.lead(n, slot, address)
+}
+
+// lead is reach for a link that is up.
+func (b *batch) lead(n network, slot int, address netip.Addr) {
+	b.neighbour(nearIndex(slot), address, n.far(slot))
+	b.route(route{to: netip.PrefixFrom(address, 32), index: nearIndex(slot)})
+}
+
+// own gives an instance its data address, inside, and the way to the others.
+func (b *batch) own(subnet, address netip.Prefix) {
+	b.address(dataIndex, address)
+	b.route(route{to: subnet, index: dataIndex, via: nextHop, source: address.Addr()})
+}
+
+// unplug deletes the links of slots, both networks, all at once.
+func (l *lane) unplug(slots []int) error {
+	if len(slots) == 0 {
+		return nil
+	}
+	var errs []error
+	for _, s := range []*socket{l.control, l.router} {
+		there, err := s.links()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		wanted := make(map[int]bool, len(slots))
+		for _, slot := range slots {
+			wanted[nearIndex(slot)] = true
+		}
+		var b batch
+		for _, link := range there {
+			if wanted[link.index] {
+				b.group(link.index, leaving)
+			}
+		}
+		if len(b.steps) == 0 {
+			continue
+		}
+		b.deleteGroup(leaving)
+		errs = append(errs, s.do(&b))
+	}
+	return errors.Join(errs...)
+}
+
+// awaitLinks waits until the near ends of these slots are known to have their other end: until then the kernel, without
+// a word, drops what is sent out of them.
+func (l *lane) awaitLinks(ctx context.Context, slots []int) error {
+	wanted := make(map[int]bool, len(slots))
+	for _, slot := range slots {
+		wanted[nearIndex(slot)] = true
+	}
+	for wait := time.Millisecond; len(slots) > 0; wait = min(2*wait, 50*time.Millisecond) {
+		ready := true
+		for _, s := range []*socket{l.control, l.router} {
+			links, err := s.links()
+			if err != nil {
+				return fmt.Errorf("waiting for the links: %w", err)
+			}
+			ready = ready && !slices.ContainsFunc(links, func(l link) bool { return wanted[l.index] && !l.operational })
+		}
+		if ready {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the links: %w", ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+// link is what the kernel says of one.
+type link struct {
+	name  string
+	index int
+	// up says that it was brought up, operational that packets get through.
+	up, operational bool
+}
+
+// links lists those of the socket's namespace.
+func (s *socket) links() ([]link, error) {
+	request := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	request.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	request.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStatistics)))
+	var all []link
+	err := s.query(request, func(payload []byte) {
+		message := nl.DeserializeIfInfomsg(payload)
+		l := link{index: int(message.Index), up: message.Flags&unix.IFF_UP != 0}
+		attributes, _ := nl.ParseRouteAttr(payload[message.Len():])
+		for _, a := range attributes {
+			switch a.Attr.Type {
+			case unix.IFLA_IFNAME:
+				l.name = nl.BytesToString(a.Value)
+			case unix.IFLA_OPERSTATE:
+				l.operational = len(a.Value) > 0 && a.Value[0] == operational
+			}
+		}
+		all = append(all, l)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing links: %w", err)
+	}
+	return all, nil
+}
+
+const (
+	operational    = 6 // IF_OPER_UP of linux/if.h
+	skipStatistics = 8 // RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
+)
+
+// outOfFiles says what to do when there are no more file descriptors.
+func outOfFiles(err error) error {
+	if errors.Is(err, unix.EMFILE) {
+		return fmt.Errorf("%w (an instance takes two descriptors for its namespaces and one for its connection: raise the hard limit, `ulimit -Hn`)", err)
+	}
+	return err
+}
