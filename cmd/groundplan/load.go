@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/groundplan/groundplan/pipelines"
+)
+
+// source are the flags that decide what a file resolves to.
+type source struct {
+	set  []string
+	seed string
+	only string
+}
+
+func (s *source) flags(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&s.set, "set", nil, "override a parameter: --set peers=2000 (repeat for more)")
+	flags.StringVar(&s.seed, "seed", "", "seed of every random choice of the run")
+	flags.StringVar(&s.only, "only", "", "carry out one stage and what it needs")
+}
+
+// options turns the flags into those of pipelines.Load.
+func (s *source) options() (pipelines.Options, error) {
+	o := pipelines.Options{Getenv: os.LookupEnv, Only: s.only, Set: map[string]string{}}
+	for _, text := range s.set {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return o, usage(fmt.Errorf("--set %s: write it as name=value", text))
+		}
+		if _, twice := o.Set[name]; twice {
+			return o, usage(fmt.Errorf("--set %s is given twice", name))
+		}
+		o.Set[name] = value
+	}
+	if s.seed != "" {
+		seed, err := parseSeed(s.seed)
+		if err != nil {
+			return o, err
+		}
+		o.Seed = &seed
+	}
+	return o, nil
+}
+
+func parseSeed(text string) (uint64, error) {
+	var seed uint64
+	if _, err := fmt.Sscanf(text, "%d", &seed); err != nil || fmt.Sprint(seed) != text {
+		return 0, usage(fmt.Errorf("--seed %s: a seed is a whole number from 0 to 18446744073709551615", text))
+	}
+	return seed, nil
+}
+
+// load reads a pipeline; every fault of the file is one of the caller's.
+func (s *source) load(file string) (*pipelines.Document, error) {
+	o, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	doc, err := pipelines.Load(file, o)
+	if err != nil {
+		return nil, usage(err)
+	}
+	return doc, nil
+}
+
+// resolved is a document's pipeline, or with a matrix that of its first cell and all cells.
+func resolved(doc *pipelines.Document) (r pipelines.Resolved, cells []map[string]any, err error) {
+	cells = doc.Cells()
+	var first map[string]any
+	if len(cells) > 0 {
+		first = cells[0]
+	}
+	r, err = doc.Resolve(first)
+	if err != nil {
+		return r, nil, usage(err)
+	}
+	return r, cells, nil
+}
+
+// pipelineFile completes arguments that name a pipeline.
+func pipelineFile(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+}

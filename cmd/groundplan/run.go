@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/cmd/groundplan/internal/runid"
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/worker"
+)
+
+// The grounds that --on names.
+const (
+	groundLocal      = "local"
+	groundKubernetes = "kubernetes"
+)
+
+type runOptions struct {
+	source
+	on     string
+	id     string
+	detach bool
+	dryRun bool
+	form   *string
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Carry a pipeline out and give its verdict",
+		Long: "Carry a pipeline out and give its verdict as the exit status: 0 passed, 1 failed, 2 wrong usage or file, 3 invalid,\n" +
+			"130 cancelled. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.",
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: pipelineFile,
+	}
+	cmd.RunE = func(cmd *cobra.Command, files []string) error { return a.run(cmd.Context(), files[0], o) }
+	o.form = output(cmd, "text", "json", "junit")
+	o.flags(cmd.Flags())
+	cmd.Flags().StringVar(&o.on, "on", groundLocal, "where instances live: local or kubernetes")
+	cmd.Flags().StringVar(&o.id, "run-id", "", "id of the run (default: made from the pipeline's name and the time)")
+	cmd.Flags().BoolVar(&o.detach, "detach", false, "start the run, print its id and leave")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	cmd.MarkFlagsMutuallyExclusive("detach", "dry-run")
+	return cmd
+}
+
+// run refuses what is wrong before anything starts, then starts the run and stays with it.
+func (a *app) run(ctx context.Context, file string, o runOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	config, err := a.config()
+	if err != nil {
+		return err
+	}
+	doc, err := o.load(file)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return a.explain(doc, *o.form)
+	}
+	start, err := o.start(ctx, doc)
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		return a.detach(ctx, config, start, *o.form)
+	}
+	session, err := worker.Open(ctx, config)
+	if err != nil {
+		return fmt.Errorf("opening the services: %w", err)
+	}
+	wishes, stop := interrupts()
+	defer stop()
+	handle, err := session.Start(ctx, start)
+	if err != nil {
+		return a.refused(session, err)
+	}
+	return a.stay(ctx, session, attendance{
+		run: handle, id: start.Run.ID, pipeline: start.Pipeline.Name, started: time.Now(),
+		config: config, form: *o.form, wishes: wishes,
+	}, opening(start, file))
+}
+
+func (o *runOptions) check() error {
+	switch o.on {
+	case groundLocal:
+	case groundKubernetes:
+		return usage(fmt.Errorf("--on kubernetes is not there yet: runs happen on this machine (--on local)"))
+	default:
+		return usage(fmt.Errorf("--on %s: choose local or kubernetes", o.on))
+	}
+	if o.id != "" {
+		if err := runid.Check(o.id); err != nil {
+			return usage(err)
+		}
+	}
+	if o.dryRun && *o.form == "junit" {
+		return usage(fmt.Errorf("--dry-run has no verdict to write as junit: choose --output text or json"))
+	}
+	return nil
+}
+
+// start is what to ask the services for.
+func (o *runOptions) start(ctx context.Context, doc *pipelines.Document) (worker.StartOptions, error) {
+	r, cells, err := resolved(doc)
+	if err != nil {
+		return worker.StartOptions{}, err
+	}
+	id := o.id
+	if id == "" {
+		id = runid.New(r.Name, time.Now())
+	}
+	start := worker.StartOptions{
+		Run:      stage.Run{ID: id, Ground: o.on, Root: doc.Root(), Commit: commit(ctx, doc.Root())},
+		Pipeline: r,
+	}
+	if len(cells) > 0 {
+		start.Matrix = &worker.Matrix{Bundle: doc.Bundle(), Cells: cells, MaxParallel: doc.MaxParallel()}
+	}
+	return start, nil
+}
+
+// opening is the first thing said of a run.
+func opening(start worker.StartOptions, file string) string {
+	text := fmt.Sprintf("run %s of %s: %s, seed %d", start.Run.ID, file, size(start.Pipeline), start.Pipeline.Seed)
+	if start.Matrix != nil {
+		text += ", " + count(len(start.Matrix.Cells), "cell")
+	}
+	return text
+}
+
+// commit is the git commit of a folder, with "-dirty" behind it when files changed; empty outside git or without git.
+func commit(ctx context.Context, root string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "git", "-C", root, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
