@@ -1,0 +1,202 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/worker/embedded"
+	"github.com/groundplan/groundplan/workflows"
+)
+
+const (
+	// Queue is the task queue of all workflows, and of the activities that any machine can carry out.
+	Queue = "groundplan"
+	// GroundLocal and GroundKubernetes are the values of stage.Run.Ground.
+	GroundLocal      = "local"
+	GroundKubernetes = "kubernetes"
+)
+
+// retention is how long Temporal keeps the histories of runs that have ended: as long one can be resumed.
+const retention = 90 * 24 * time.Hour
+
+// stopTimeout is how long an owner that stops waits for its activities: they return at once when asked to stop.
+const stopTimeout = 5 * time.Second
+
+// owned is what an owner runs.
+type owned struct {
+	session *Session
+	lock    *fileLock
+	server  *embedded.Server
+	ui      *embedded.UI
+	workers []sdkworker.Worker
+}
+
+// own starts the services and the worker. The lock is held; it is given back by stop, or by the caller when own fails.
+func own(ctx context.Context, s *Session, lock *fileLock) (o *owned, err error) {
+	o = &owned{session: s, lock: lock}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.stopAll())
+		}
+	}()
+	if !s.external() {
+		if err := o.startServices(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.recover(ctx); err != nil {
+		// Slower, not wrong: what the dead worker had under way is taken up when its heartbeats are missed.
+		s.log.Warn("could not take up at once what an earlier worker left", "error", err)
+	}
+	if err := o.startWorkers(); err != nil {
+		return nil, err
+	}
+	if !s.external() {
+		return o, o.announce()
+	}
+	return o, nil
+}
+
+func (o *owned) startServices(ctx context.Context) error {
+	s := o.session
+	if err := removeServices(s.config.Home); err != nil { // of an owner that was killed
+		return fmt.Errorf("removing stale addresses: %w", err)
+	}
+	server, err := embedded.Start(ctx, embedded.Options{
+		Folder:     s.databaseFolder(),
+		Namespace:  s.config.Namespace,
+		Attributes: attributes,
+		Retention:  retention,
+		Token:      s.where.token,
+	})
+	if err != nil {
+		return fmt.Errorf("starting the embedded Temporal (its log is %s): %w", s.ServerLog(), err)
+	}
+	o.server = server
+	s.where.set(server.Address())
+	if s.dev {
+		o.ui, err = embedded.StartUI(ctx, embedded.UIOptions{
+			Temporal: server.Address(), Namespace: s.config.Namespace, Token: s.where.token, Port: s.config.UIPort,
+		})
+		if err != nil {
+			return fmt.Errorf("starting the web page: %w", err)
+		}
+	}
+	return nil
+}
+
+// attributes are the search attributes of workflows/types.go.
+var attributes = []string{
+	workflows.AttributePipeline, workflows.AttributeVerdict, workflows.AttributeStage,
+	workflows.AttributeCommit, workflows.AttributeSuite,
+}
+
+// announce tells the other sessions where the services are.
+func (o *owned) announce() error {
+	s := o.session
+	up := services{
+		Temporal: o.server.Address(), Namespace: s.config.Namespace, Token: s.where.token,
+		PID: os.Getpid(), Started: o.server.Started(),
+	}
+	if o.ui != nil {
+		up.UI = o.ui.URL()
+	}
+	if err := writeServices(s.config.Home, up); err != nil {
+		return fmt.Errorf("writing the services' addresses: %w", err)
+	}
+	return nil
+}
+
+// startWorkers polls both queues: that of the workflows, and that of this machine's activities.
+func (o *owned) startWorkers() error {
+	s := o.session
+	register := s.config.Register
+	if register == nil {
+		register = registerAll
+	}
+	for _, queue := range []string{s.localQueue(), Queue} {
+		w := sdkworker.New(s.client, queue, sdkworker.Options{
+			Identity:          identity(s.config.Home),
+			WorkerStopTimeout: stopTimeout,
+			// Cancellation reaches an activity with the answer to a heartbeat.
+			MaxHeartbeatThrottleInterval:     time.Second,
+			DefaultHeartbeatThrottleInterval: time.Second,
+			// A matrix of many cells must not take the machine: stages are few and heavy.
+			MaxConcurrentActivityExecutionSize:      200,
+			MaxConcurrentLocalActivityExecutionSize: 200,
+			MaxConcurrentWorkflowTaskExecutionSize:  200,
+			MaxConcurrentActivityTaskPollers:        4,
+			MaxConcurrentWorkflowTaskPollers:        4,
+			// A workflow task that a killed worker was to get goes to another one after this.
+			StickyScheduleToStartTimeout: time.Second,
+			DisableWorkflowWorker:        queue != Queue,
+			DisableRegistrationAliasing:  true,
+		})
+		if err := register(s.config, w); err != nil {
+			return fmt.Errorf("registering workflows and activities: %w", err)
+		}
+		if err := w.Start(); err != nil {
+			return fmt.Errorf("starting the worker of queue %s: %w", queue, err)
+		}
+		o.workers = append(o.workers, w)
+	}
+	return nil
+}
+
+// stop ends all that the owner runs and makes way for the next one.
+func (o *owned) stop() error {
+	return errors.Join(o.stopAll(), o.lock.release())
+}
+
+func (o *owned) stopAll() error {
+	s := o.session
+	var faults []error
+	for _, w := range o.workers {
+		w.Stop()
+	}
+	if o.server == nil {
+		return nil
+	}
+	if err := removeServices(s.config.Home); err != nil {
+		faults = append(faults, fmt.Errorf("removing the services' addresses: %w", err))
+	}
+	if o.ui != nil {
+		faults = append(faults, o.ui.Stop())
+	}
+	faults = append(faults, o.server.Stop())
+	s.where.set("")
+	return errors.Join(faults...)
+}
+
+// localHost names this machine's part of a home, so that two homes on one machine or one home on two have different
+// queues: activities read and write their home.
+func localHost(home runs.Home) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	return host + "-" + short(string(home))
+}
+
+func (s *Session) localQueue() string { return workflows.QueueFor(localHost(s.config.Home)) }
+
+var processStarted = time.Now()
+
+// identity names this process's worker: `groundplan/<host and home>/<pid>/<start>`.
+func identity(home runs.Home) string {
+	return identityPrefix(home) + strconv.Itoa(os.Getpid()) + "/" + strconv.FormatInt(processStarted.UnixMilli(), 36)
+}
+
+// identityPrefix is what the identities of all workers of this home on this machine begin with. Only the holder of the
+// home's lock is one, so that to a holder all others are known dead.
+func identityPrefix(home runs.Home) string {
+	return "groundplan/" + strings.ReplaceAll(localHost(home), "/", "-") + "/"
+}
