@@ -38,7 +38,7 @@ func (e *execution) attempt(ctx workflow.Context, s pipelines.Stage) (result sta
 	switch {
 	case ctx.Err() != nil && result.Verdict != stage.Passed:
 		result.Verdict = stage.Cancelled
-		e.cutShort(fmt.Sprintf("while stage %q was running", s.Name))
+		e.cutShort(true, "while stage %q was running", s.Name)
 	case ctx.Err() == nil && result.Verdict == stage.Cancelled:
 		result.Verdict = stage.Invalid
 		result.Reason = "the activity was cancelled, though nobody cancelled the run: " + result.Reason
@@ -113,7 +113,7 @@ func complete(r *stage.Result, in stage.Input, started, ended time.Time) {
 		r.Ended = ended
 	}
 	if !slices.Contains([]stage.Verdict{stage.Passed, stage.Failed, stage.Invalid, stage.Cancelled}, r.Verdict) {
-		r.Reason = fmt.Sprintf("the activity answered with the verdict %q, which is none (%s)", r.Verdict, r.Reason)
+		r.Reason = strings.TrimSuffix(fmt.Sprintf("the activity answered with %q, which is no verdict of a stage: %s", r.Verdict, r.Reason), ": ")
 		r.Verdict = stage.Invalid
 	}
 	r.Reason = shorten(r.Reason, longestReason)

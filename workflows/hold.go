@@ -57,7 +57,7 @@ func (e *execution) hold(ctx workflow.Context, s pipelines.Stage, result stage.R
 		err = e.awaitDecision(ctx, s, result)
 	}
 	if err != nil {
-		e.cutShort(fmt.Sprintf("while it held at stage %q", s.Name))
+		e.cutShort(true, "while it held at stage %q", s.Name)
 		return DecideAbort
 	}
 	if e.decision == "" {

@@ -72,6 +72,7 @@ type execution struct {
 	started   time.Time
 	aborted   string // the stage that aborted the run
 	cancelled string // what cancelling the run cut short, as the end of a sentence
+	underway  bool   // that was something under way, not only waiting for its turn
 	placed    bool   // something may be placed
 	decision  string // what was decided about the stage that holds, until it is taken up
 	recording workflow.Future
@@ -184,7 +185,7 @@ func (e *execution) takeTurn(ctx workflow.Context, s pipelines.Stage) stage.Resu
 		}
 		e.show(s.Name, PhaseBackoff, result)
 		if err := workflow.Sleep(ctx, backoff(s.Retry, try)); err != nil {
-			e.cutShort(fmt.Sprintf("while stage %q waited to be tried again", s.Name))
+			e.cutShort(true, "while stage %q waited to be tried again", s.Name)
 			return result
 		}
 	}
@@ -215,7 +216,7 @@ func (e *execution) goesOn(ctx workflow.Context, s pipelines.Stage, result stage
 // skip ends a stage that doesn't run.
 func (e *execution) skip(ctx workflow.Context, s pipelines.Stage, why string) stage.Result {
 	if ctx.Err() != nil {
-		e.cutShort(fmt.Sprintf("before stage %q began", s.Name))
+		e.cutShort(false, "before stage %q began", s.Name)
 	}
 	now := workflow.Now(ctx)
 	result := stage.Result{Stage: s.Name, Kind: s.Kind, Verdict: stage.Skipped, Reason: why, Started: now, Ended: now}
@@ -239,10 +240,10 @@ func (e *execution) keep(result stage.Result) {
 	}
 }
 
-// cutShort notes what cancelling the run ended first.
-func (e *execution) cutShort(what string) {
-	if e.cancelled == "" {
-		e.cancelled = what
+// cutShort notes what cancelling the run ended: the first that was under way, else the first that waited for its turn.
+func (e *execution) cutShort(underway bool, what, stageName string) {
+	if e.cancelled == "" || underway && !e.underway {
+		e.cancelled, e.underway = fmt.Sprintf(what, stageName), underway
 	}
 }
 

@@ -67,7 +67,10 @@ func (e *execution) write(ctx workflow.Context, record stage.Record) error {
 	return e.recording.Get(ctx, nil)
 }
 
+// startRecord writes a record whether the run is cancelled meanwhile or not: a write that is left to itself could come
+// after the next one.
 func startRecord(ctx workflow.Context, queue string, record stage.Record) workflow.Future {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	ctx = workflow.WithActivityOptions(ctx, housekeeping(queue, recordTimeout))
 	return workflow.ExecuteActivity(ctx, stage.ActivityRecord, record)
 }

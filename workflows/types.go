@@ -58,8 +58,23 @@ type MatrixInput struct {
 	// Pipeline is the resolved pipeline of the first cell, for the name and the record.
 	Pipeline pipelines.Resolved `json:"pipeline"`
 	// Cells are the values of each child run, in order; child i has the run id `<run>.<i>`, counting from 1.
-	Cells       []map[string]any `json:"cells"`
-	MaxParallel int              `json:"maxParallel"`
+	Cells []map[string]any `json:"cells"`
+	// MaxParallel is how many cells run at once; below 1: one.
+	MaxParallel int `json:"maxParallel"`
+	// Done is what cells came to in an earlier execution; they are not run again. RunMatrix hands it to itself when its
+	// history grows long, and a resume hands over the cells that passed.
+	Done []CellDone `json:"done,omitempty"`
+	// Started and HeartbeatTimeout are as in Input.
+	Started          time.Time     `json:"started,omitzero"`
+	HeartbeatTimeout time.Duration `json:"heartbeatTimeout,omitempty"`
+}
+
+// CellDone is what one cell of a matrix came to.
+type CellDone struct {
+	// Cell counts from 1, as in the run id.
+	Cell    int           `json:"cell"`
+	Verdict stage.Verdict `json:"verdict"`
+	Reason  string        `json:"reason,omitempty"`
 }
 
 // Output is what a run came to.

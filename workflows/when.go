@@ -13,7 +13,7 @@ import (
 // keptBack says why a stage doesn't run now that its turn has come; empty: it does.
 func (e *execution) keptBack(ctx workflow.Context, s pipelines.Stage) (string, error) {
 	if e.aborted != "" && !decidesAlone(s.When) {
-		return fmt.Sprintf("stage %q ended the run", e.aborted), nil
+		return fmt.Sprintf("stage %q did not pass, and ended the run", e.aborted), nil
 	}
 	if s.When == "" {
 		return "", nil
