@@ -1,0 +1,312 @@
+//go:build linux
+
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
+)
+
+// theReaper is the one of the whole test process, which also inherits orphans as the first process of a namespace does.
+var theReaper *reaper.Reaper
+
+func TestMain(m *testing.M) {
+	if os.Getenv("KEEPER_TEST_EAT") != "" {
+		eat()
+		return
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	theReaper = reaper.New()
+	status := m.Run()
+	theReaper.Close()
+	if err := goleak.Find(); err != nil && status == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// fakeNetwork gives each process a network namespace of its own, with nothing in it.
+type fakeNetwork struct {
+	mu       sync.Mutex
+	present  map[int]string
+	inodes   map[int]uint64
+	enabled  map[int]bool
+	moved    map[int]netip.Prefix
+	addFault func(Seat) error
+}
+
+func newFakeNetwork() *fakeNetwork {
+	return &fakeNetwork{
+		present: map[int]string{}, inodes: map[int]uint64{}, enabled: map[int]bool{}, moved: map[int]netip.Prefix{},
+	}
+}
+
+func (f *fakeNetwork) Subnet() netip.Prefix { return netip.MustParsePrefix("10.0.0.0/16") }
+func (f *fakeNetwork) Gateway() netip.Addr  { return netip.MustParseAddr("100.96.0.1") }
+
+func (f *fakeNetwork) Addresses(slot int) (control, data netip.Addr) {
+	n := slot + 2
+	return netip.AddrFrom4([4]byte{100, 96, byte(n >> 8), byte(n)}), netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
+}
+
+func (f *fakeNetwork) Add(ctx context.Context, seats []Seat) []error {
+	faults := make([]error, len(seats))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, s := range seats {
+		if f.addFault != nil {
+			faults[i] = f.addFault(s)
+		}
+		if faults[i] == nil {
+			f.present[s.Slot], f.enabled[s.Slot] = s.Hostname, true
+		}
+	}
+	return faults
+}
+
+func (f *fakeNetwork) Present(slot int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.present[slot] != ""
+}
+
+func (f *fakeNetwork) Start(slot int, cmd *exec.Cmd) error {
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	inode := networkOf(fmt.Sprint(cmd.Process.Pid))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inodes[slot] = inode
+	return nil
+}
+
+func (f *fakeNetwork) Inode(slot int) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inodes[slot]
+}
+
+func (f *fakeNetwork) SetEnabled(slot int, enabled bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.enabled[slot] = enabled
+	return nil
+}
+
+func (f *fakeNetwork) SetDataAddress(slot int, address netip.Prefix) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved[slot] = address
+	return nil
+}
+
+// fakeSync counts signals.
+type fakeSync struct {
+	mu     sync.Mutex
+	counts map[string]int64
+	fail   error
+	hold   chan struct{} // when set, Signal waits for it
+}
+
+func (f *fakeSync) Signal(ctx context.Context, space, state string, n int64) error {
+	if f.hold != nil {
+		select {
+		case <-f.hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[space+" "+state] += n
+	return f.fail
+}
+
+func (f *fakeSync) count(space, state string) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.counts[space+" "+state]
+}
+
+// bench is a keeper on fakes.
+type bench struct {
+	*Keeper
+	t       *testing.T
+	network *fakeNetwork
+	signals *fakeSync
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("giving each process a network namespace of its own takes root")
+	}
+	b := &bench{t: t, network: newFakeNetwork(), signals: &fakeSync{counts: map[string]int64{}}}
+	var err error
+	b.Keeper, err = New(Options{
+		Folder: runs.Home(t.TempDir()).Run("run-1"), Network: b.network, Sync: b.signals, Reaper: theReaper,
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Port: 5050,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := b.Release(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// shell is a group whose instances run a shell script; the case is its $1.
+func shell(name string, instances int, script string) control.Group {
+	return control.Group{
+		Group:   pipelines.Group{Name: name, Instances: instances, Outcome: pipelines.OutcomeReport, Testground: true},
+		Program: "/bin/sh", Arguments: []string{"-c", script},
+	}
+}
+
+func (b *bench) place(groups ...control.Group) control.Status {
+	b.t.Helper()
+	status, err := b.Place(b.t.Context(), placement(groups...))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return status
+}
+
+func placement(groups ...control.Group) control.Placement {
+	ask := control.Placement{Run: "run-1", Pipeline: "plan", Seed: 7, All: groups}
+	for _, g := range groups {
+		ask.Groups = append(ask.Groups, g.Name)
+	}
+	return ask
+}
+
+// run opens the gate and waits for the stage's end.
+func (b *bench) run(key string, ask control.RunStage) control.RunStatus {
+	b.t.Helper()
+	b.open(key, ask)
+	return b.end(key)
+}
+
+func (b *bench) open(key string, ask control.RunStage) {
+	b.t.Helper()
+	if ask.Stage == "" {
+		ask.Stage = "lookups"
+	}
+	if _, err := b.Open(b.t.Context(), key, ask); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) end(key string) control.RunStatus {
+	b.t.Helper()
+	return b.until(key, func(s control.RunStatus) bool { return s.Done })
+}
+
+// until waits for a stage to come to a state.
+func (b *bench) until(key string, there func(control.RunStatus) bool) control.RunStatus {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	defer cancel()
+	var since int64
+	for {
+		status, err := b.Wait(ctx, key, since, 10*time.Second)
+		if err != nil {
+			b.t.Fatalf("waiting for stage %s, which stands at %+v: %v", key, status, err)
+		}
+		if there(status) {
+			return status
+		}
+		if status.Done {
+			b.t.Fatalf("stage %s ended: %+v", key, status)
+		}
+		since = status.Version
+	}
+}
+
+// results are what the stage's file says, by instance.
+func (b *bench) results(stage string) map[string]control.Instance {
+	b.t.Helper()
+	data, err := os.ReadFile(b.folder.Stage(stage))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	found := map[string]control.Instance{}
+	for text := range strings.Lines(string(data)) {
+		var i control.Instance
+		if err := json.Unmarshal([]byte(text), &i); err != nil {
+			b.t.Fatalf("%s: %v", text, err)
+		}
+		name := fmt.Sprintf("%s/%d", i.Group, i.Index)
+		if _, twice := found[name]; twice && found[name].Attempt == i.Attempt {
+			b.t.Errorf("two lines for %s", name)
+		}
+		found[name] = i
+	}
+	return found
+}
+
+func (b *bench) output(group string, index int, name string) string {
+	b.t.Helper()
+	data, err := os.ReadFile(filepath.Join(b.folder.Outputs(group, index), name))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// alive lists the processes of this test process's session tree that run a command with that text in its arguments.
+func alive(t *testing.T, text string) []string {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, name := range names {
+		line, err := os.ReadFile(name)
+		if err == nil && strings.Contains(string(line), text) && !strings.Contains(name, fmt.Sprint(os.Getpid())) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// eat takes as many bytes of memory as asked, and says so on stdout.
+func eat() {
+	var size int
+	fmt.Sscan(os.Getenv("KEEPER_TEST_EAT"), &size)
+	memory := make([]byte, size)
+	for i := 0; i < len(memory); i += 4096 {
+		memory[i] = 1
+	}
+	fmt.Println(`{"event":{"success_event":{"group":"g"}}}`)
+	time.Sleep(400 * time.Millisecond)
+}

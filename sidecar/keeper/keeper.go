@@ -1,0 +1,249 @@
+//go:build linux
+
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
+)
+
+// Seat is a place that the network makes for an instance.
+type Seat struct {
+	Slot     int
+	Hostname string
+}
+
+// Network is the fabric that instances sit on.
+type Network interface {
+	// Subnet is the data network.
+	Subnet() netip.Prefix
+	// Gateway is the address at which instances find the sync service.
+	Gateway() netip.Addr
+	Addresses(slot int) (control, data netip.Addr)
+	// Add makes what is missing; error i belongs to seat i.
+	Add(ctx context.Context, seats []Seat) []error
+	Present(slot int) bool
+	// Start starts cmd inside the instance's namespaces.
+	Start(slot int, cmd *exec.Cmd) error
+	// Inode is that of the instance's network namespace.
+	Inode(slot int) uint64
+	SetEnabled(slot int, enabled bool) error
+	SetDataAddress(slot int, address netip.Prefix) error
+}
+
+// Sync is the sync service.
+type Sync interface {
+	// Signal counts a state of a name space up by n.
+	Signal(ctx context.Context, space, state string, n int64) error
+}
+
+// Options say what a keeper works with.
+type Options struct {
+	// Run is the run's id; empty: the name of Folder.
+	Run     string
+	Folder  runs.Folder
+	Network Network
+	Sync    Sync
+	Reaper  *reaper.Reaper
+	Log     *slog.Logger
+	// Port is where the sync service listens on the network's gateway address.
+	Port int
+}
+
+// Keeper holds the places of a run and its stages. It is a control.Backend.
+type Keeper struct {
+	run     string
+	folder  runs.Folder
+	fabric  Network
+	sync    Sync
+	reaper  *reaper.Reaper
+	log     *slog.Logger
+	port    int
+	started time.Time
+	events  *journal
+	procs   processes
+	memory  memoryShare
+
+	// ctx ends when the run is released.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	// placing is held by whoever places instances.
+	placing chan struct{}
+
+	mu       sync.RWMutex
+	world    *world            // nil before the first placement
+	stages   map[string]*stage // by key
+	active   map[*stage]struct{}
+	closing  bool
+	released chan struct{} // closed once all is released
+}
+
+// New makes a keeper that holds nothing yet. Release ends it.
+func New(o Options) (*Keeper, error) {
+	if o.Run == "" {
+		o.Run = filepath.Base(string(o.Folder))
+	}
+	procs, err := newProcesses()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{filepath.Dir(o.Folder.Stage("x")), tempRoot(o.Folder)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("making the run's folders: %w", err)
+		}
+	}
+	events, err := openJournal(o.Folder.Events())
+	if err != nil {
+		return nil, err
+	}
+	k := &Keeper{
+		run: o.Run, folder: o.Folder, fabric: o.Network, sync: o.Sync, reaper: o.Reaper, log: o.Log, port: o.Port,
+		started: time.Now(), events: events, procs: procs,
+		placing: make(chan struct{}, 1), stages: make(map[string]*stage), active: make(map[*stage]struct{}),
+		released: make(chan struct{}),
+	}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.tell("sidecar-started", "", "the sidecar has started")
+	return k, nil
+}
+
+// tempRoot is the folder over all instances' temporary folders.
+func tempRoot(f runs.Folder) string { return filepath.Dir(filepath.Dir(f.Temp("group", 0))) }
+
+// tell writes a line of the run's event log. That it can't is worth a warning, not a failure.
+func (k *Keeper) tell(kind, stage, text string) {
+	if err := k.events.write(runs.Event{Time: time.Now(), Kind: kind, Stage: stage, Text: text}); err != nil {
+		k.log.Warn("an event could not be written", "event", text, "error", err)
+	}
+}
+
+// Client says who speaks from a slot: the instance's name, as group/index, and the name space of the stage that it
+// runs in. ok is false when nothing runs there.
+func (k *Keeper) Client(slot int) (name, space string, ok bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	p := k.world.at(slot)
+	if p == nil || p.runs == nil {
+		return "", "", false
+	}
+	return p.name, p.runs.stage.key, true
+}
+
+// Status says what the sidecar holds.
+func (k *Keeper) Status(context.Context) (control.Status, error) { return k.status(), nil }
+
+func (k *Keeper) status() control.Status {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	s := control.Status{Run: k.run, Started: k.started, Groups: make(map[string]control.Counts)}
+	if k.world == nil {
+		return s
+	}
+	for _, p := range k.world.places {
+		counts := s.Groups[p.group.Name]
+		counts.Total++
+		if p.placed {
+			counts.Placed++
+		}
+		p.runs.count(&counts)
+		s.Groups[p.group.Name] = counts
+	}
+	s.MemoryPerInstance = k.memory.perInstance()
+	return s
+}
+
+// Network applies a state of the data network, or says why it can't.
+func (k *Keeper) Network(_ context.Context, ask control.Network) (control.NetworkReply, error) {
+	return control.NetworkReply{Refused: unsupported(ask.State)}, nil
+}
+
+// stage finds a stage by its key.
+func (k *Keeper) stage(key string) (*stage, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	s, ok := k.stages[key]
+	if !ok {
+		return nil, control.Refuse(http.StatusNotFound, "no stage was opened with the key %q", key)
+	}
+	return s, nil
+}
+
+// Wait returns how a stage stands: at once when it is done or newer than since, else when it changes or after wait.
+func (k *Keeper) Wait(ctx context.Context, key string, since int64, wait time.Duration) (control.RunStatus, error) {
+	s, err := k.stage(key)
+	if err != nil {
+		return control.RunStatus{}, err
+	}
+	return s.wait(ctx, since, wait)
+}
+
+// Halt ends every process of a stage, and returns once they are gone.
+func (k *Keeper) Halt(ctx context.Context, key string) (control.RunStatus, error) {
+	s, err := k.stage(key)
+	if err != nil {
+		return control.RunStatus{}, err
+	}
+	s.stop(causeHalted)
+	select {
+	case <-s.over:
+		return s.status(), nil
+	case <-ctx.Done():
+		return s.status(), ctx.Err()
+	}
+}
+
+// HaltAll halts every stage that runs, and returns once their processes are gone.
+func (k *Keeper) HaltAll(ctx context.Context) (control.Status, error) {
+	k.mu.RLock()
+	var running []*stage
+	for s := range k.active {
+		running = append(running, s)
+		s.stop(causeHalted)
+	}
+	k.mu.RUnlock()
+	for _, s := range running {
+		select {
+		case <-s.over:
+		case <-ctx.Done():
+			return k.status(), ctx.Err()
+		}
+	}
+	return k.status(), nil
+}
+
+// Release ends every process, removes the temporary files, and takes no further work. Asked twice, the second waits for
+// the first.
+func (k *Keeper) Release(ctx context.Context) (control.Status, error) {
+	k.mu.Lock()
+	first := !k.closing
+	k.closing = true
+	k.mu.Unlock()
+	if !first {
+		<-k.released
+		return k.status(), nil
+	}
+	defer close(k.released)
+	status, err := k.HaltAll(ctx)
+	k.cancel()
+	k.work.Wait()
+	k.placing <- struct{}{} // whoever still places has seen that ctx ended
+	defer func() { <-k.placing }()
+	if gone := os.RemoveAll(tempRoot(k.folder)); gone != nil {
+		err = errors.Join(err, fmt.Errorf("removing temporary files: %w", gone))
+	}
+	return status, errors.Join(err, k.events.close())
+}

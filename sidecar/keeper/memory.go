@@ -1,0 +1,127 @@
+//go:build linux
+
+package keeper
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// firstLook is when an instance's memory is looked at first, after the gate has opened; then each is looked at once
+	// per sweep, the looks spread over the sweep so that no instance is disturbed by those at the others.
+	firstLook = 200 * time.Millisecond
+	sweep     = 5 * time.Second
+	looks     = 20 // per sweep
+	// maxrssSlack is by how much the kernel's own figure of a resident set may be off, in bytes.
+	maxrssSlack = 1 << 20
+)
+
+// peakOf is the largest resident set that a process had so far, in bytes; 0 when that can't be seen.
+func (p processes) peakOf(pid int) int64 {
+	if p.column > 0 {
+		return 0 // its name in this /proc isn't known
+	}
+	return highWater("/proc/" + strconv.Itoa(pid) + "/status")
+}
+
+// ownPeak is the same of this process.
+func ownPeak() int64 { return highWater("/proc/self/status") }
+
+func highWater(path string) int64 { return kibibytes(path, "VmHWM:") }
+
+func kibibytes(path, key string) int64 {
+	status, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	number, _, _ := strings.Cut(strings.TrimSpace(line(status, key)), " ")
+	kib, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// peak is an instance's largest resident set, from the looks at it while it ran and from what the kernel says in the
+// end. The kernel's figure begins with what the parent had when the child was started: it is worth something only
+// where it is above that.
+func peak(seen, maxrss, parent int64) int64 {
+	if maxrss > parent+maxrssSlack {
+		return max(seen, maxrss)
+	}
+	return seen
+}
+
+// lookAround looks at the memory of everything that runs in the stage, until the stage is over.
+func (s *stage) lookAround() {
+	timer := time.NewTimer(firstLook)
+	defer timer.Stop()
+	for at := 0; ; at++ {
+		select {
+		case <-s.over:
+			return
+		case <-timer.C:
+		}
+		if at == 0 {
+			s.look(0, 1)
+		} else {
+			s.look(at%looks, looks)
+		}
+		timer.Reset(sweep / looks)
+	}
+}
+
+// look looks at every nth member.
+func (s *stage) look(from, nth int) {
+	for i := from; i < len(s.members); i += nth {
+		s.members[i].look()
+	}
+}
+
+// look notes how much memory the instance's process has had at most.
+func (m *member) look() {
+	pid := int(m.pid.Load())
+	if pid == 0 {
+		return
+	}
+	seen := m.stage.keeper.procs.peakOf(pid)
+	for old := m.seen.Load(); seen > old && !m.seen.CompareAndSwap(old, seen); old = m.seen.Load() {
+	}
+}
+
+// memoryShare measures what an instance costs the sidecar itself.
+type memoryShare struct {
+	mu     sync.Mutex
+	base   int64
+	now    int64
+	placed int64
+}
+
+func (m *memoryShare) before() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.base == 0 {
+		m.base = kibibytes("/proc/self/status", "VmRSS:")
+	}
+}
+
+func (m *memoryShare) after(added int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.placed += int64(added)
+	m.now = kibibytes("/proc/self/status", "VmRSS:")
+}
+
+// perInstance is in bytes, 0 before the first placement.
+func (m *memoryShare) perInstance() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.placed == 0 {
+		return 0
+	}
+	return max(0, m.now-m.base) / m.placed
+}

@@ -1,0 +1,227 @@
+//go:build linux
+
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/groundplan/groundplan/sidecar/control"
+)
+
+const (
+	// mostFaults bounds how many faults an answer names.
+	mostFaults = 20
+	// folderMakers is how many instances get their folders at a time.
+	folderMakers = 8
+)
+
+// world is every instance that a run's pipeline has, placed or not. Positions and counts never change.
+type world struct {
+	ask    control.Placement
+	groups map[string]*control.Group
+	places []*place // by slot
+	byName map[string]*place
+	byHost map[string]*place
+}
+
+// place is where one instance lives, over all stages.
+type place struct {
+	group   *control.Group
+	index   int
+	slot    int
+	name    string // group/index
+	host    string
+	control netip.Addr
+	data    netip.Addr
+
+	// Guarded by the keeper's mu.
+	placed bool
+	runs   *member // what runs here now
+
+	configs configs
+}
+
+// at is the place with that slot, nil where there is none.
+func (w *world) at(slot int) *place {
+	if w == nil || slot < 0 || slot >= len(w.places) {
+		return nil
+	}
+	return w.places[slot]
+}
+
+// newWorld lays out every group in order.
+func newWorld(ask control.Placement, network Network) (*world, error) {
+	w := &world{
+		ask: ask, groups: make(map[string]*control.Group),
+		byName: make(map[string]*place), byHost: make(map[string]*place),
+	}
+	for i := range ask.All {
+		g := &ask.All[i]
+		if _, twice := w.groups[g.Name]; twice || g.Name == "" || g.Instances < 0 {
+			return nil, control.Refuse(http.StatusBadRequest, "group %q of %d instances can't be placed: names must be unique and counts not negative", g.Name, g.Instances)
+		}
+		w.groups[g.Name] = g
+		for index := range g.Instances {
+			w.add(g, index, network)
+		}
+	}
+	return w, nil
+}
+
+func (w *world) add(g *control.Group, index int, network Network) {
+	p := &place{
+		group: g, index: index, slot: len(w.places),
+		name: g.Name + "/" + strconv.Itoa(index), host: hostname(g.Name, index),
+	}
+	p.control, p.data = network.Addresses(p.slot)
+	w.places = append(w.places, p)
+	w.byName[p.name], w.byHost[p.host] = p, p
+}
+
+// Place brings every instance of the asked groups to the gate: what is there is kept, what is missing is added, and
+// one that can't be placed doesn't stop the others.
+func (k *Keeper) Place(ctx context.Context, ask control.Placement) (control.Status, error) {
+	select {
+	case k.placing <- struct{}{}:
+		defer func() { <-k.placing }()
+	case <-ctx.Done():
+		return control.Status{}, ctx.Err()
+	}
+	wanted, err := k.lay(ask)
+	if err != nil {
+		return control.Status{}, err
+	}
+	k.memory.before()
+	// From here on it doesn't matter whether the caller stays: another one will ask again.
+	faults := k.settle(k.ctx, wanted)
+	if err := k.ctx.Err(); err != nil {
+		return control.Status{}, control.Refuse(http.StatusConflict, "the run was released while its instances were being placed")
+	}
+	return k.placed(wanted, faults), nil
+}
+
+// lay returns the places of the asked groups, in the world that the first placement made.
+func (k *Keeper) lay(ask control.Placement) ([]*place, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closing {
+		return nil, control.Refuse(http.StatusConflict, "the run has been released")
+	}
+	if ask.Run != "" && ask.Run != k.run {
+		return nil, control.Refuse(http.StatusBadRequest, "this is the sidecar of run %s, not of %s", k.run, ask.Run)
+	}
+	if err := k.renew(ask); err != nil {
+		return nil, err
+	}
+	var wanted []*place
+	for _, name := range ask.Groups {
+		if _, known := k.world.groups[name]; !known {
+			return nil, control.Refuse(http.StatusBadRequest, "group %q is to be placed but is not among all groups", name)
+		}
+	}
+	for _, p := range k.world.places {
+		if slices.Contains(ask.Groups, p.group.Name) {
+			wanted = append(wanted, p)
+		}
+	}
+	return wanted, nil
+}
+
+// renew takes what instances run (programs, parameters) from the newest placement; who there is stays as it was.
+func (k *Keeper) renew(ask control.Placement) error {
+	fresh, err := newWorld(ask, k.fabric)
+	if err != nil {
+		return err
+	}
+	if k.world == nil {
+		k.world = fresh
+		return nil
+	}
+	same := func(a, b control.Group) bool { return a.Name == b.Name && a.Instances == b.Instances }
+	if !slices.EqualFunc(k.world.ask.All, ask.All, same) {
+		return control.Refuse(http.StatusConflict, "run %s holds a placement of other groups: release it before placing these", k.run)
+	}
+	for _, p := range k.world.places {
+		p.group = fresh.groups[p.group.Name]
+	}
+	k.world.ask, k.world.groups = ask, fresh.groups
+	return nil
+}
+
+// settle gives each place its folders and its seat in the network. Error i belongs to place i.
+func (k *Keeper) settle(ctx context.Context, wanted []*place) []error {
+	faults := k.folders(wanted)
+	var seats []Seat
+	var owner []int
+	for i, p := range wanted {
+		if faults[i] == nil && !k.fabric.Present(p.slot) {
+			seats = append(seats, Seat{Slot: p.slot, Hostname: p.host})
+			owner = append(owner, i)
+		}
+	}
+	for i, err := range k.fabric.Add(ctx, seats) {
+		if err != nil {
+			faults[owner[i]] = fmt.Errorf("giving it a network: %w", err)
+		}
+	}
+	return faults
+}
+
+// folders makes the folders of all places, several at a time.
+func (k *Keeper) folders(wanted []*place) []error {
+	faults := make([]error, len(wanted))
+	var work sync.WaitGroup
+	for from := range folderMakers {
+		work.Go(func() {
+			for i := from; i < len(wanted); i += folderMakers {
+				faults[i] = k.makeFolders(wanted[i])
+			}
+		})
+	}
+	work.Wait()
+	return faults
+}
+
+func (k *Keeper) makeFolders(p *place) error {
+	if err := os.MkdirAll(k.folder.Outputs(p.group.Name, p.index), 0o755); err != nil {
+		return fmt.Errorf("making its outputs folder: %w", err)
+	}
+	if err := os.MkdirAll(k.folder.Temp(p.group.Name, p.index), 0o755); err != nil {
+		return fmt.Errorf("making its temporary folder: %w", err)
+	}
+	return nil
+}
+
+// placed writes down what came of a placement.
+func (k *Keeper) placed(wanted []*place, faults []error) control.Status {
+	k.mu.Lock()
+	added, kept, bad := 0, 0, make(map[string]string)
+	count := 0
+	for i, p := range wanted {
+		switch {
+		case faults[i] != nil:
+			p.placed = false
+			if count++; len(bad) < mostFaults {
+				bad[p.name] = faults[i].Error()
+			}
+		case p.placed:
+			kept++
+		default:
+			p.placed = true
+			added++
+		}
+	}
+	k.mu.Unlock()
+	k.memory.after(added)
+	status := k.status()
+	status.New, status.Kept, status.Faults, status.FaultCount = added, kept, bad, count
+	k.log.Info("placed", "new", added, "kept", kept, "faults", count)
+	return status
+}

@@ -1,0 +1,400 @@
+//go:build linux
+
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/keeper/outcome"
+)
+
+const (
+	// mostFailing bounds how many failing instances a status names, mostTold how many the event log does.
+	mostFailing = 10
+	mostTold    = 20
+	// settleTime is how long changes gather before a waiting caller is told, so that a thousand ends aren't a thousand
+	// answers.
+	settleTime = 20 * time.Millisecond
+)
+
+// Why a stage ended before every instance had an outcome by itself.
+type cause int
+
+const (
+	causeNone cause = iota
+	causeTimedOut
+	causeHalted
+	causeFailedFast
+	causeFault // the sidecar's own
+)
+
+// reason is what is said of an instance that such an end cut off.
+func (c cause) reason() string {
+	switch c {
+	case causeTimedOut:
+		return "still running when the stage's timeout ended"
+	case causeHalted:
+		return "still running when the stage was halted"
+	case causeFailedFast:
+		return "still running when the failure of another instance ended the stage"
+	default:
+		return "still running when the sidecar had to end the stage"
+	}
+}
+
+// stage is one opening of the gate.
+type stage struct {
+	keeper  *Keeper
+	key     string
+	ask     control.RunStage
+	members []*member
+	results *journal
+	// stopped is closed when the stage is to end before its time, finished when every member has an outcome, and over
+	// when nothing is left of it.
+	stopped  chan struct{}
+	finished chan struct{}
+	over     chan struct{}
+	closing  chan struct{} // one token per outcome that is being worked out
+	// ctx ends when the stage is stopped or over; work counts the network configurations under way.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu      sync.Mutex
+	cause   cause
+	left    int // members without an outcome
+	told    int
+	now     control.RunStatus
+	changed chan struct{} // closed and replaced with every change
+}
+
+// member is an instance in a stage.
+type member struct {
+	stage *stage
+	place *place
+	group *control.Group
+	// pid is 0 while nothing runs. seen is the largest resident set so far, in bytes.
+	pid  atomic.Int64
+	seen atomic.Int64
+	// Set before the process starts.
+	logs   logs
+	parent int64 // this process's own peak when it started the instance
+
+	// Guarded by the stage's mu.
+	started time.Time
+	running bool
+	ended   bool
+	report  outcome.Report
+	cut     string // why it was killed
+	atEnd   bool   // it was killed because the stage ended
+	grace   *time.Timer
+	outcome string
+}
+
+// Open opens the gate for a stage and returns at once. A known key only returns its status.
+func (k *Keeper) Open(_ context.Context, key string, ask control.RunStage) (control.RunStatus, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s, known := k.stages[key]; known {
+		return s.status(), nil
+	}
+	if k.closing {
+		return control.RunStatus{}, control.Refuse(http.StatusConflict, "the run has been released")
+	}
+	if ask.Stage == "" || strings.ContainsAny(ask.Stage, "/\x00") {
+		return control.RunStatus{}, control.Refuse(http.StatusBadRequest, "a stage can't be called %q", ask.Stage)
+	}
+	places, err := k.world.choose(ask)
+	if err != nil {
+		return control.RunStatus{}, err
+	}
+	s, err := newStage(k, key, ask, places)
+	if err != nil {
+		return control.RunStatus{}, err
+	}
+	k.stages[key] = s
+	k.active[s] = struct{}{}
+	k.work.Go(s.conduct)
+	return s.status(), nil
+}
+
+// choose returns the places that a stage is for. Each has to be placed, and free.
+func (w *world) choose(ask control.RunStage) ([]*place, error) {
+	if w == nil {
+		return nil, control.Refuse(http.StatusBadRequest, "nothing has been placed yet")
+	}
+	groups, only := make(map[string]bool), make(map[string]bool)
+	for _, name := range ask.Groups {
+		if w.groups[name] == nil {
+			return nil, control.Refuse(http.StatusBadRequest, "there is no group %q", name)
+		}
+		groups[name] = true
+	}
+	for _, name := range ask.Only {
+		if p := w.byName[name]; p == nil || !groups[p.group.Name] {
+			return nil, control.Refuse(http.StatusBadRequest, "there is no instance %q in the stage's groups", name)
+		}
+		only[name] = true
+	}
+	var chosen []*place
+	for _, p := range w.places {
+		if !groups[p.group.Name] || len(only) > 0 && !only[p.name] {
+			continue
+		}
+		if !p.placed {
+			return nil, control.Refuse(http.StatusBadRequest, "%s has not been placed", p.name)
+		}
+		if p.runs != nil {
+			return nil, control.Refuse(http.StatusConflict, "%s still runs in stage %s", p.name, p.runs.stage.ask.Stage)
+		}
+		chosen = append(chosen, p)
+	}
+	if len(chosen) == 0 {
+		return nil, control.Refuse(http.StatusBadRequest, "the stage has no instances")
+	}
+	return chosen, nil
+}
+
+func newStage(k *Keeper, key string, ask control.RunStage, places []*place) (*stage, error) {
+	results, err := openJournal(k.folder.Stage(ask.Stage))
+	if err != nil {
+		return nil, fmt.Errorf("keeping the results of stage %s: %w", ask.Stage, err)
+	}
+	s := &stage{
+		keeper: k, key: key, ask: ask, results: results, left: len(places),
+		stopped: make(chan struct{}), finished: make(chan struct{}), over: make(chan struct{}),
+		closing: make(chan struct{}, finishers), changed: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(k.ctx)
+	s.now = control.RunStatus{Key: key, Version: 1, Groups: make(map[string]control.Counts), Started: time.Now()}
+	for _, p := range places {
+		m := &member{stage: s, place: p, group: p.group}
+		s.members = append(s.members, m)
+		p.runs = m
+		s.count(m, func(c *control.Counts) { c.Total++; c.Placed++ })
+	}
+	return s, nil
+}
+
+// conduct carries the stage through.
+func (s *stage) conduct() {
+	k := s.keeper
+	if !s.ask.Deadline.IsZero() {
+		deadline := time.AfterFunc(time.Until(s.ask.Deadline), func() { s.stop(causeTimedOut) })
+		defer deadline.Stop()
+	}
+	k.tell("stage-opened", s.ask.Stage, fmt.Sprintf("the gate has opened for %d instances of stage %s", len(s.members), s.ask.Stage))
+	if err := s.announce(); err != nil {
+		s.fault(err)
+	}
+	k.work.Go(s.lookAround)
+	s.startAll()
+	select {
+	case <-s.finished:
+	case <-s.stopped:
+		s.killAll()
+	}
+	if err := s.clear(); err != nil {
+		s.fault(err)
+	}
+	s.cancel()
+	s.work.Wait()
+	if err := k.restoreNetwork(s.members); err != nil {
+		s.fault(err)
+	}
+	s.end()
+}
+
+// stop ends the stage before its time. Only the first cause counts, and none once every instance has an outcome.
+func (s *stage) stop(why cause) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopLocked(why)
+}
+
+func (s *stage) stopLocked(why cause) {
+	if s.cause != causeNone || s.left == 0 {
+		return
+	}
+	s.cause = why
+	s.now.TimedOut, s.now.Halted, s.now.FailedFast = why == causeTimedOut, why == causeHalted, why == causeFailedFast
+	close(s.stopped)
+	s.cancel()
+	s.changedLocked()
+}
+
+// stopping reports whether the stage is to end.
+func (s *stage) stopping() bool {
+	select {
+	case <-s.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// fault notes what the sidecar itself could not do, and ends the stage.
+func (s *stage) fault(err error) {
+	s.keeper.log.Error("a stage is at fault", "stage", s.ask.Stage, "key", s.key, "error", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now.Fault == "" {
+		s.now.Fault = err.Error()
+	}
+	s.stopLocked(causeFault)
+}
+
+// end gives the places free and tells everybody that the stage is over.
+func (s *stage) end() {
+	k := s.keeper
+	k.mu.Lock()
+	for _, m := range s.members {
+		m.place.runs = nil
+	}
+	delete(k.active, s)
+	k.mu.Unlock()
+	closed := s.results.close()
+
+	s.mu.Lock()
+	if closed != nil && s.now.Fault == "" {
+		s.now.Fault = closed.Error()
+	}
+	s.now.Done, s.now.Ended = true, time.Now()
+	s.changedLocked()
+	text := s.summary()
+	s.mu.Unlock()
+	k.tell("stage-ended", s.ask.Stage, text)
+	close(s.over)
+}
+
+// summary says in one sentence how the stage ended.
+func (s *stage) summary() string {
+	var all control.Counts
+	for _, c := range s.now.Groups {
+		all.Succeeded += c.Succeeded
+		all.Failed += c.Failed + c.Crashed + c.Silent
+	}
+	text := fmt.Sprintf("stage %s ended: %d succeeded, %d did not", s.ask.Stage, all.Succeeded, all.Failed)
+	if s.now.Unfinished > 0 {
+		text += fmt.Sprintf("; %d were %s", s.now.Unfinished, s.cause.reason())
+	}
+	return text
+}
+
+// count changes the counts of a member's group. The caller holds mu, or nobody else knows the stage yet.
+func (s *stage) count(m *member, change func(*control.Counts)) {
+	counts := s.now.Groups[m.group.Name]
+	change(&counts)
+	s.now.Groups[m.group.Name] = counts
+}
+
+// count adds what the instance does now to the counts of its group.
+func (m *member) count(counts *control.Counts) {
+	if m == nil {
+		return
+	}
+	m.stage.mu.Lock()
+	defer m.stage.mu.Unlock()
+	if m.running {
+		counts.Running++
+	}
+}
+
+// changedLocked wakes whoever waits for a change.
+func (s *stage) changedLocked() {
+	s.now.Version++
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// status is how the stage stands.
+func (s *stage) status() control.RunStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.statusLocked()
+}
+
+func (s *stage) statusLocked() control.RunStatus {
+	now := s.now
+	now.Groups = make(map[string]control.Counts, len(s.now.Groups))
+	for name, counts := range s.now.Groups {
+		now.Groups[name] = counts
+	}
+	now.Failing = append([]string(nil), s.now.Failing...)
+	return now
+}
+
+// wait returns the status once it is newer than since, the stage is over, or so much time has passed.
+func (s *stage) wait(ctx context.Context, since int64, atMost time.Duration) (control.RunStatus, error) {
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		status, changed := s.statusLocked(), s.changed
+		s.mu.Unlock()
+		switch {
+		case status.Done || atMost <= 0 || status.Version > since && since <= 0:
+			return status, nil
+		case status.Version > since:
+			s.settle(ctx)
+			return s.status(), nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return s.status(), nil
+		case <-ctx.Done():
+			return status, ctx.Err()
+		}
+	}
+}
+
+// settle waits for changes to gather, or for the end.
+func (s *stage) settle(ctx context.Context) {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.over:
+	case <-ctx.Done():
+	}
+}
+
+// announce tells the instances that are about to start that their network is ready.
+func (s *stage) announce() error {
+	err := s.keeper.sync.Signal(s.ctx, s.key, s.prefix()+"states:network-initialized", int64(len(s.members)))
+	if err != nil && s.ctx.Err() == nil {
+		return fmt.Errorf("signalling that the network is ready: %w", err)
+	}
+	return nil
+}
+
+// prefix is what the keys of the stage's states and topics begin with.
+func (s *stage) prefix() string {
+	return fmt.Sprintf("run:%s:plan:%s:case:%s:", s.keeper.run, s.keeper.pipeline(), s.ask.Case)
+}
+
+func (k *Keeper) pipeline() string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.world.ask.Pipeline
+}
+
+// outputs and temp are the folders of a member.
+func (m *member) outputs() string {
+	return m.stage.keeper.folder.Outputs(m.group.Name, m.place.index)
+}
+
+func (m *member) temp() string {
+	return m.stage.keeper.folder.Temp(m.group.Name, m.place.index)
+}
+
+func (m *member) output(name string) string { return filepath.Join(m.outputs(), name) }

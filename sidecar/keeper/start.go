@@ -1,0 +1,188 @@
+//go:build linux
+
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
+)
+
+const (
+	// starters is how many instances are started at a time.
+	starters = 4
+	// grace is how long an instance that has reported its outcome may take to exit.
+	grace = 10 * time.Second
+)
+
+// logs says where this stage's part of an instance's output begins.
+type logs struct{ stdout, stderr int64 }
+
+// startAll starts every member, several at a time, and returns once the last was started or the stage is to end.
+func (s *stage) startAll() {
+	around := s.surroundings()
+	var next atomic.Int64
+	var work sync.WaitGroup
+	for range min(starters, len(s.members)) {
+		work.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(s.members)); i = next.Add(1) - 1 {
+				m := s.members[i]
+				if err := m.start(around[m.group.Name]); err != nil {
+					m.unstarted(err)
+				}
+			}
+		})
+	}
+	work.Wait()
+}
+
+// surroundings are what the members of each group share.
+func (s *stage) surroundings() map[string]surroundings {
+	k := s.keeper
+	k.mu.RLock()
+	run := k.world.ask
+	k.mu.RUnlock()
+	run.Run = k.run
+	shared := make(map[string]surroundings)
+	for _, m := range s.members {
+		around := shared[m.group.Name]
+		around.own++
+		around.run, around.group, around.stage, around.started = run, m.group, s.ask, s.now.Started
+		around.subnet, around.gateway, around.port = k.fabric.Subnet(), k.fabric.Gateway(), k.port
+		around.all = len(s.members)
+		shared[m.group.Name] = around
+	}
+	return shared
+}
+
+// errStopped says that a stage ended before an instance was started.
+var errStopped = errors.New("the stage has ended")
+
+// start starts the member's program with its output going straight into files.
+func (m *member) start(around surroundings) error {
+	if m.stage.stopping() {
+		return errStopped
+	}
+	p, k := m.place, m.stage.keeper
+	env, err := environment(around, instance{
+		index: p.index, host: p.host, control: p.control, data: p.data, outputs: m.outputs(), temp: m.temp(),
+	})
+	if err != nil {
+		return err
+	}
+	stdout, err := openLog(m.output("stdout.log"), m.output("run.out"), &m.logs.stdout)
+	if err != nil {
+		return err
+	}
+	defer stdout.Close() //nolint:errcheck // the process has its own
+	stderr, err := openLog(m.output("stderr.log"), m.output("run.err"), &m.logs.stderr)
+	if err != nil {
+		return err
+	}
+	defer stderr.Close() //nolint:errcheck // the process has its own
+	cmd := &exec.Cmd{
+		Path: m.group.Program, Args: m.arguments(), Env: env, Dir: m.temp(), Stdout: stdout, Stderr: stderr,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+	}
+	_, err = k.reaper.Start(func() (int, error) { return m.launch(cmd) }, m.exited)
+	return err
+}
+
+// launch starts the process, unless the stage is to end, and counts it in before anybody can hear of its end.
+func (m *member) launch(cmd *exec.Cmd) (int, error) {
+	began := time.Now()
+	if err := m.stage.keeper.fabric.Start(m.place.slot, cmd); err != nil {
+		return 0, err
+	}
+	pid := cmd.Process.Pid
+	if err := cmd.Process.Release(); err != nil { // the reaper waits for it
+		m.stage.keeper.log.Warn("a process handle could not be let go", "instance", m.place.name, "error", err)
+	}
+	m.parent = ownPeak()
+	m.stage.entered(m, pid, began)
+	return pid, nil
+}
+
+// entered notes that a member runs.
+func (s *stage) entered(m *member, pid int, began time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.pid.Store(int64(pid))
+	m.started, m.running = began, true
+	s.count(m, func(c *control.Counts) { c.Running++ })
+	s.changedLocked()
+}
+
+func (m *member) arguments() []string {
+	args := append([]string{m.group.Program}, m.group.Arguments...)
+	return append(args, m.group.Args...)
+}
+
+// openLog opens a log for appending and notes where this stage's part begins. A copy under the plan's own name that
+// an earlier stage got by a link is taken away, or the plan would write every line twice into one file.
+func openLog(path, copied string, begins *int64) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening its %s: %w", filepath.Base(path), err)
+	}
+	*begins, err = file.Seek(0, io.SeekEnd)
+	if err == nil && *begins > 0 && sameFile(path, copied) {
+		err = os.Remove(copied)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening its %s: %w", filepath.Base(path), err), file.Close())
+	}
+	return file, nil
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Lstat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Lstat(b)
+	return err == nil && os.SameFile(one, other)
+}
+
+// exited hears from the reaper that the member's process has ended. It must not block.
+func (m *member) exited(exit reaper.Exit) {
+	m.pid.Store(0)
+	ended := time.Now()
+	go m.finish(exit, ended)
+}
+
+// killAll kills whatever of the stage still runs.
+func (s *stage) killAll() {
+	s.look(0, 1)
+	for _, m := range s.members {
+		m.kill(s.cause.reason(), true)
+	}
+}
+
+// kill kills the member's processes, if it still runs, for that reason.
+func (m *member) kill(why string, atEnd bool) {
+	s := m.stage
+	s.mu.Lock()
+	running := m.running
+	if running && m.cut == "" {
+		m.cut, m.atEnd = why, atEnd
+	}
+	s.mu.Unlock()
+	pid := int(m.pid.Load())
+	if !running || pid == 0 {
+		return
+	}
+	if err := s.keeper.reaper.KillGroup(pid); err != nil {
+		s.keeper.log.Warn("an instance could not be killed", "instance", m.place.name, "error", err)
+	}
+}
