@@ -225,7 +225,9 @@ func (c *course) script() {
 	}
 	for _, kind := range kinds {
 		c.env.OnActivity(kind, mock.Anything, mock.Anything).After(10 * time.Second).Return(
-			func(_ context.Context, in stage.Input) (stage.Result, error) { return reply(answer{what: "passed"}, in) })
+			func(_ context.Context, in stage.Input) (stage.Result, error) {
+				return reply(answer{what: "passed"}, in)
+			})
 	}
 }
 

@@ -220,8 +220,11 @@ func (m *matrix) verdict() (stage.Verdict, string) {
 	if len(bad) > 10 {
 		names = append(names, "…")
 	}
-	return bad[0].Verdict, fmt.Sprintf("%s: %d of %s did not pass (%s); %s: %s",
-		bad[0].Verdict, len(bad), total, strings.Join(names, ", "), names[0], bad[0].Reason)
+	reason := fmt.Sprintf("%s: %d of %s did not pass (%s)", bad[0].Verdict, len(bad), total, strings.Join(names, ", "))
+	if bad[0].Reason != "" {
+		reason += fmt.Sprintf("; %s: %s", names[0], bad[0].Reason)
+	}
+	return bad[0].Verdict, reason
 }
 
 // end writes the record and closes the matrix.

@@ -178,8 +178,7 @@ func (e *execution) takeTurn(ctx workflow.Context, s pipelines.Stage) stage.Resu
 		return e.skip(ctx, s, why)
 	}
 	for try := 1; ; try++ {
-		result, final := e.attempt(ctx, s)
-		e.keep(result)
+		result, final := e.attemptPlaced(ctx, s)
 		if final || try >= s.Retry.Attempts || !retried(s.Retry, result.Verdict) {
 			return result
 		}
@@ -245,6 +244,16 @@ func (e *execution) cutShort(underway bool, what, stageName string) {
 	if e.cancelled == "" || underway && !e.underway {
 		e.cancelled, e.underway = fmt.Sprintf(what, stageName), underway
 	}
+}
+
+// newest is the newest attempt of a stage; false when it had none.
+func (e *execution) newest(name string) (stage.Result, bool) {
+	for _, r := range e.results {
+		if r.Stage == name && r.Verdict != stage.Skipped {
+			return r, true
+		}
+	}
+	return stage.Result{}, false
 }
 
 func (e *execution) ended(name string) bool {
