@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -82,7 +83,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	defer stop()
 	handle, err := session.Start(ctx, start)
 	if err != nil {
-		return a.refused(session, err)
+		return closed(session, refused(err))
 	}
 	return a.stay(ctx, session, attendance{
 		run: handle, id: start.Run.ID, pipeline: start.Pipeline.Name, started: time.Now(),
@@ -147,4 +148,12 @@ func commit(ctx context.Context, root string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// refused makes an id that can't be used the caller's error.
+func refused(err error) error {
+	if errors.Is(err, worker.ErrRunning) || errors.Is(err, worker.ErrExists) {
+		return usage(err)
+	}
+	return err
 }

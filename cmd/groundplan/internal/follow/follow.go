@@ -27,11 +27,13 @@ type Options struct {
 	Started      time.Time
 	// Every is how often the run is asked for its state, Redraw how often it is shown (0: whenever it was asked).
 	Every, Redraw time.Duration
-	// Interrupts delivers the person's wish to end the run. The first cancels it, the second leaves at once.
-	Interrupts <-chan struct{}
+	// Interrupts delivers the person's wish to end the run. The first cancels it, the second leaves at once; with
+	// LeaveOnInterrupt the first leaves.
+	Interrupts       <-chan struct{}
+	LeaveOnInterrupt bool
 	// LeaveOnHold returns as soon as the run holds; without it the hold is announced and waited through.
 	LeaveOnHold bool
-	// Leaving is said when the second interrupt comes, Holding when the run holds.
+	// Leaving is said when an interrupt makes Follow leave, Holding when the run holds.
 	Leaving string
 	Holding func(workflows.Holding) string
 }
@@ -176,7 +178,7 @@ func (f *follower) show() {
 // interrupt carries out one interrupt and tells whether to leave.
 func (f *follower) interrupt(ctx context.Context) bool {
 	f.asked++
-	if f.asked > 1 {
+	if f.asked > 1 || f.o.LeaveOnInterrupt {
 		f.view.Say(f.o.Leaving)
 		return true
 	}
@@ -191,7 +193,7 @@ func (f *follower) end(r result) (Ending, error) {
 		return Ending{}, fmt.Errorf("waiting for run %s: %w", f.o.ID, r.err)
 	}
 	f.frame.State.Stages = merged(f.frame.State.Stages, r.output.Results)
-	f.frame.State.Holding = nil
+	f.frame.State.Status, f.frame.State.Holding, f.frame.State.Output = stage.StatusEnded, nil, &r.output
 	f.show()
 	return Ending{Output: &r.output}, nil
 }

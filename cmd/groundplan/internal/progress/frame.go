@@ -70,8 +70,8 @@ const (
 	phaseEnded   = "ended"
 )
 
-// glyph is how a stage's state looks in one cell.
-func glyph(s workflows.StageState) (string, terminal.Style) {
+// StateGlyph is how a stage's state looks in one cell.
+func StateGlyph(s workflows.StageState) (string, terminal.Style) {
 	switch s.Phase {
 	case phaseRunning:
 		return "●", terminal.Cyan
@@ -102,8 +102,8 @@ func Glyph(v stage.Verdict) (string, terminal.Style) {
 	return "○", terminal.Dim
 }
 
-// spent is how long a stage has taken so far, or took; 0 when it has not begun.
-func spent(s workflows.StageState, now time.Time) time.Duration {
+// Spent is how long a stage has taken so far, or took; 0 when it has not begun.
+func Spent(s workflows.StageState, now time.Time) time.Duration {
 	switch {
 	case s.Started.IsZero():
 		return 0
@@ -113,8 +113,8 @@ func spent(s workflows.StageState, now time.Time) time.Duration {
 	return max(0, now.Sub(s.Started))
 }
 
-// label is what a stage is at in one word.
-func label(s workflows.StageState) string {
+// Label is what a stage is at in one word.
+func Label(s workflows.StageState) string {
 	if s.Phase == phaseEnded && s.Verdict != "" {
 		return string(s.Verdict)
 	}
@@ -124,8 +124,8 @@ func label(s workflows.StageState) string {
 	return s.Phase
 }
 
-// counts says in words where instances stand, leaving out what is zero.
-func counts(p stage.Progress) string {
+// Counts says in words where instances stand, leaving out what is zero.
+func Counts(p stage.Progress) string {
 	var parts []string
 	for _, c := range []struct {
 		n    int
@@ -140,8 +140,8 @@ func counts(p stage.Progress) string {
 	return strings.Join(parts, " · ")
 }
 
-// done is how many of a progress' total are through with what the stage does to them.
-func done(p stage.Progress) int {
+// Done is how many of a progress' total are through with what the stage does to them.
+func Done(p stage.Progress) int {
 	if ended := p.Succeeded + p.Failed; ended > 0 || p.Running > 0 {
 		return min(ended, p.Total)
 	}

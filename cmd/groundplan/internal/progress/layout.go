@@ -63,7 +63,7 @@ func summary(stages []workflows.StageState, word string) string {
 	var order []string
 	seen := map[string]int{}
 	for _, s := range stages {
-		what := label(s)
+		what := Label(s)
 		if seen[what] == 0 {
 			order = append(order, what)
 		}

@@ -68,7 +68,7 @@ func (l *lines) phases(f Frame, s workflows.StageState) {
 		}
 		l.say(at, s.Name+": "+ended(s))
 	case phaseBackoff, phaseHolding:
-		l.say(at, terminal.Clean(fmt.Sprintf("%s: %s: %s", s.Name, label(s), s.Reason)))
+		l.say(at, terminal.Clean(fmt.Sprintf("%s: %s: %s", s.Name, Label(s), s.Reason)))
 	}
 	l.before[s.Name] = told{phase: s.Phase, attempt: s.Attempt}
 }
@@ -104,8 +104,8 @@ func (l *lines) counts(f Frame, s workflows.StageState, p stage.Progress) {
 		l.say(f.Elapsed(), s.Name+": "+terminal.Clean(p.Note))
 	}
 	due := f.Now.Sub(was.counted) >= countsEvery && f.Now.Sub(s.Started) >= countsEvery
-	if due && p.Total > 0 && counts(p) != counts(was.progress) {
-		l.say(f.Elapsed(), fmt.Sprintf("%s: %d of %d: %s", s.Name, done(p), p.Total, counts(p)))
+	if due && p.Total > 0 && Counts(p) != Counts(was.progress) {
+		l.say(f.Elapsed(), fmt.Sprintf("%s: %d of %d: %s", s.Name, Done(p), p.Total, Counts(p)))
 		was.counted = f.Now
 	} else if !due {
 		// Kept, so that they're told when they are due.

@@ -131,16 +131,16 @@ func (l *live) heading(f Frame, width int) line {
 
 // stage is one row, and for a stage with instances under way a second one with the counts.
 func (l *live) stage(f Frame, s workflows.StageState, names, width int) []line {
-	mark, style := glyph(s)
+	mark, style := StateGlyph(s)
 	if s.Phase == phaseRunning {
 		mark = spinner(f)
 	}
 	cells := []cell{
 		{"  " + mark + " ", style},
 		{terminal.Pad(terminal.Fit(s.Name, names), names), nameStyle(s)},
-		{"  " + terminal.Pad(label(s), 10), style},
+		{"  " + terminal.Pad(Label(s), 10), style},
 	}
-	if took := spent(s, f.Now); took > 0 {
+	if took := Spent(s, f.Now); took > 0 {
 		cells = append(cells, cell{fmt.Sprintf("%7s", terminal.Elapsed(took)), terminal.Plain})
 	}
 	p, known := f.Of(s.Name)
@@ -153,9 +153,9 @@ func (l *live) stage(f Frame, s workflows.StageState, names, width int) []line {
 	for _, part := range bar(p, min(barWidth, max(0, width-names-40))) {
 		cells = append(cells, part)
 	}
-	cells = append(cells, cell{fmt.Sprintf("  %d/%d", done(p), p.Total), terminal.Plain})
+	cells = append(cells, cell{fmt.Sprintf("  %d/%d", Done(p), p.Total), terminal.Plain})
 	rows := []line{l.line(width, cells...)}
-	detail := counts(p)
+	detail := Counts(p)
 	if note := terminal.Clean(p.Note); note != "" {
 		detail = strings.TrimPrefix(detail+" · "+note, " · ")
 	}

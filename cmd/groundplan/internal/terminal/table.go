@@ -85,3 +85,10 @@ func Elapsed(d time.Duration) string {
 		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
 }
+
+// Unbounded is the terminal without the bound on the width of tables: for text that must not be cut.
+func (t *Terminal) Unbounded() *Terminal {
+	wide := *t
+	wide.Live = false
+	return &wide
+}

@@ -1,0 +1,150 @@
+// Package doctor looks at what a machine must have to carry runs out, by trying where that is cheap, and says what to do
+// about what is missing.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Level says how bad a finding is.
+type Level string
+
+// The levels.
+const (
+	OK   Level = "ok"
+	Warn Level = "warn" // some things won't work, or not as well
+	Fail Level = "fail" // nothing works
+)
+
+// Finding is what one check came to.
+type Finding struct {
+	Name  string `json:"name"`
+	Level Level  `json:"level"`
+	// Text says what was found, Fix what to do; Fix is empty when there is nothing to do.
+	Text string `json:"text"`
+	Fix  string `json:"fix,omitempty"`
+}
+
+// Subject is the machine and configuration that are looked at; what is empty is not configured.
+type Subject struct {
+	Home          string
+	Temporal      string
+	Redis         string
+	Elasticsearch string
+	// Services says what is up of the embedded services; nil when Temporal is external.
+	Services func(ctx context.Context) (string, error)
+	// Supported tries to start a sidecar's namespaces.
+	Supported func() error
+}
+
+// Examine makes every check, in the order in which a person should read them.
+func Examine(ctx context.Context, s Subject) []Finding {
+	findings := []Finding{namespaces(s.Supported)}
+	findings = append(findings, kernel()...)
+	findings = append(findings, toolchain(ctx), disk(s.Home), memory())
+	findings = append(findings, limits()...)
+	return append(findings, services(ctx, s)...)
+}
+
+func namespaces(supported func() error) Finding {
+	f := Finding{Name: "namespaces", Level: OK, Text: "a run's network and processes can be held apart"}
+	if os.Geteuid() != 0 {
+		f.Text += ", without root"
+	}
+	if err := supported(); err != nil {
+		f.Level, f.Text = Fail, err.Error()
+		f.Fix = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0, kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+	}
+	return f
+}
+
+func toolchain(ctx context.Context) Finding {
+	f := Finding{Name: "go", Level: OK}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
+	if err != nil {
+		f.Level, f.Text = Warn, fmt.Sprintf("no Go toolchain (%v): artifacts can't be built from `go` sources", err)
+		f.Fix = "install Go from https://go.dev/dl and put its bin folder into PATH"
+		return f
+	}
+	f.Text = strings.TrimSpace(string(out)) + " builds artifacts"
+	return f
+}
+
+func services(ctx context.Context, s Subject) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var out []Finding
+	add := func(name, what string, err error, fix string) {
+		f := Finding{Name: name, Level: OK, Text: what}
+		if err != nil {
+			f.Level, f.Text, f.Fix = Fail, err.Error(), fix
+		}
+		out = append(out, f)
+	}
+	if s.Temporal != "" {
+		add("temporal", "reached at "+s.Temporal, dial(ctx, s.Temporal), "start it, or take --temporal away for the embedded one")
+	} else if s.Services != nil {
+		text, err := s.Services(ctx)
+		add("temporal", text, err, "see the services' log in the home")
+	}
+	if s.Redis != "" {
+		add("redis", "reached", ping(ctx, s.Redis), "start it, or take --redis away for the embedded one")
+	} else {
+		add("redis", "embedded in each run's sidecar", nil, "")
+	}
+	if s.Elasticsearch != "" {
+		add("elasticsearch", "reached", get(ctx, s.Elasticsearch), "start it, or take --elasticsearch away: runs then keep their outputs here only")
+	}
+	return out
+}
+
+func dial(ctx context.Context, address string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func ping(ctx context.Context, address string) error {
+	options, err := redis.ParseURL(address)
+	if err != nil {
+		return fmt.Errorf("the URL of Redis can't be read") // it may hold a password
+	}
+	options.MaxRetries = -1
+	client := redis.NewClient(options)
+	defer client.Close()
+	return client.Ping(ctx).Err()
+}
+
+func get(ctx context.Context, address string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return fmt.Errorf("the URL of Elasticsearch can't be read")
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		// The URL in it may hold a password: only what went wrong is repeated.
+		if inner, ok := err.(*url.Error); ok {
+			err = inner.Err
+		}
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode >= 300 {
+		return fmt.Errorf("it answers with status %s", answer.Status)
+	}
+	return nil
+}
