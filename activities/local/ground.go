@@ -1,15 +1,23 @@
 // Package local is the ground that is this machine: instances are processes below one sidecar per run, which outlives
-// the worker.
+// the worker. What was asked of a sidecar is written to the run's folder before it is asked, so that whoever comes next
+// knows what may be there.
 package local
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/groundplan/groundplan/activities"
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/sidecar/control"
 )
 
 // Options configures the ground.
@@ -21,13 +29,16 @@ type Options struct {
 	// Command starts a sidecar; `--folder DIR` and, with Redis, `--redis URL` are appended. Empty: this program's
 	// own executable (even when its file is gone, as under `go run`) with the argument `sidecar`.
 	Command []string
+	// Env is what a sidecar gets beside PATH, HOME, TMPDIR and the locale.
+	Env []string
 	// Log gets what a person running the worker may want to know; nil: nothing.
 	Log *slog.Logger
 }
 
-// Ground is this machine.
+// Ground is this machine. It holds no state of its own: all of it is in the runs' folders and sidecars.
 type Ground struct {
 	options Options
+	machine func() (machine, error) // what the machine has left
 }
 
 var _ activities.Ground = (*Ground)(nil)
@@ -40,23 +51,102 @@ func New(o Options) *Ground {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Ground{options: o}
+	return &Ground{options: o, machine: thisMachine}
 }
 
-var errBeingWritten = errors.New("being written")
+// placement is what a sidecar is asked to hold for groups; the string is why it can't be asked.
+func placement(in stage.Input, groups []string) (control.Placement, string) {
+	ask := control.Placement{
+		Run:      in.Run.ID,
+		Pipeline: in.Pipeline,
+		Seed:     in.Seed,
+		Groups:   groups,
+		Env:      map[string]string{"TEST_REPO": in.Run.Root, "TEST_TAG": in.Run.Commit},
+	}
+	for _, group := range in.Groups {
+		placed := control.Group{Group: group}
+		if slices.Contains(groups, group.Name) {
+			artifact, why := program(in, group)
+			if why != "" {
+				return ask, why
+			}
+			placed.Program, placed.Arguments = artifact.Path, artifact.Args
+		}
+		ask.All = append(ask.All, placed)
+	}
+	for _, name := range groups {
+		if !slices.ContainsFunc(in.Groups, func(g pipelines.Group) bool { return g.Name == name }) {
+			return ask, fmt.Sprintf("there is no group %q", name)
+		}
+	}
+	return ask, ""
+}
 
-func (g *Ground) Schedule(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error) {
-	return stage.Result{}, errBeingWritten
+// program is what a group runs; the string is why it can't be run here.
+func program(in stage.Input, group pipelines.Group) (stage.Artifact, string) {
+	artifact, made := in.Artifacts[group.Artifact]
+	switch {
+	case !made:
+		return artifact, fmt.Sprintf("group %s needs the artifact %s, and no build stage before this one has made it", group.Name, group.Artifact)
+	case artifact.Path == "":
+		return artifact, fmt.Sprintf("group %s: the artifact %s is an image, and instances on this machine are plain processes", group.Name, group.Artifact)
+	}
+	if _, err := os.Stat(artifact.Path); err != nil {
+		return artifact, fmt.Sprintf("group %s: the artifact %s was built but can't be read any more (%v): run its build stage again", group.Name, group.Artifact, err)
+	}
+	return artifact, ""
 }
-func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error) {
-	return stage.Result{}, errBeingWritten
+
+// instances counts those of the named groups.
+func instances(in stage.Input, groups []string) int {
+	total := 0
+	for _, g := range in.Groups {
+		if slices.Contains(groups, g.Name) {
+			total += g.Instances
+		}
+	}
+	return total
 }
-func (g *Ground) Run(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error) {
-	return stage.Result{}, errBeingWritten
+
+// inOrder sorts names of groups as the pipeline has them, each once.
+func inOrder(in stage.Input, names []string) []string {
+	var sorted []string
+	for _, g := range in.Groups {
+		if slices.Contains(names, g.Name) {
+			sorted = append(sorted, g.Name)
+		}
+	}
+	return sorted
 }
-func (g *Ground) Gather(ctx context.Context, in stage.Input, report func(stage.Progress)) error {
-	return errBeingWritten
+
+func passed() stage.Result { return stage.Result{Verdict: stage.Passed} }
+
+func invalid(format string, args ...any) stage.Result {
+	return stage.Result{Verdict: stage.Invalid, Reason: fmt.Sprintf(format, args...)}
 }
-func (g *Ground) Halt(ctx context.Context, run stage.Run) error       { return errBeingWritten }
-func (g *Ground) HaltStage(ctx context.Context, in stage.Input) error { return errBeingWritten }
-func (g *Ground) Release(ctx context.Context, run stage.Run) error    { return errBeingWritten }
+
+// known turns an error into a result where it says something that is known: the sidecar refused, or it is gone.
+// Whatever else went wrong remains an error.
+func (g *Ground) known(ctx context.Context, doing string, err error) (stage.Result, error) {
+	var refused *control.Error
+	var start *startFault
+	switch {
+	case ctx.Err() != nil:
+		return stage.Result{}, context.Cause(ctx)
+	case errors.As(err, &start):
+		return invalid("%s", start.reason), nil
+	case errors.Is(err, control.ErrAway):
+		return invalid("the sidecar of this run died while %s", doing), nil
+	case errors.As(err, &refused):
+		return invalid("%s: %s", doing, strings.TrimSpace(refused.Message)), nil
+	}
+	return stage.Result{}, fmt.Errorf("%s: %w", doing, err)
+}
+
+// note logs something to the run's events; that it can't is not worth failing for.
+func (g *Ground) note(folder runs.Folder, kind, stageName, text string) {
+	event := runs.Event{Time: time.Now(), Kind: kind, Stage: stageName, Text: text}
+	if err := folder.AppendEvent(event); err != nil {
+		g.options.Log.Warn("an event could not be written", "folder", string(folder), "error", err)
+	}
+}
