@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -161,6 +162,12 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 		}
 		return failures
 	}
+	fresh := make(map[int]bool, len(specs))
+	for _, s := range specs {
+		if !f.Present(s.Slot) {
+			fresh[nearIndex(s.Slot)] = true
+		}
+	}
 	queue := make(chan int)
 	var wg sync.WaitGroup
 	for _, l := range f.lanes[:min(len(f.lanes), len(specs))] {
@@ -178,13 +185,12 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 	}
 	close(queue)
 	wg.Wait()
-	var placed []int
 	for i, err := range failures {
-		if err == nil {
-			placed = append(placed, specs[i].Slot)
+		if err != nil {
+			delete(fresh, nearIndex(specs[i].Slot))
 		}
 	}
-	if err := f.lanes[0].awaitLinks(ctx, placed); err != nil {
+	if err := awaitLinks(ctx, fresh, f.lanes[0].control, f.lanes[0].router); err != nil {
 		for i := range failures {
 			failures[i] = cmp.Or(failures[i], err)
 		}
@@ -223,33 +229,24 @@ func (f *Fabric) Remove(slots ...int) error {
 	defer f.placing.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var gone []int
-	left := make(map[netip.Addr]bool)
-	var inherited batch
-	for _, slot := range slots {
-		i := f.instances[slot]
-		if i == nil {
-			continue
-		}
-		gone = append(gone, slot)
-		left[i.data.Addr()] = true
-		f.unclaim(i.data.Addr(), slot)
-		delete(f.instances, slot)
-		i.namespaces.close()
-	}
-	if len(gone) == 0 {
-		return nil
-	}
+	gone := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(slots))), func(slot int) bool { return f.instances[slot] == nil })
 	if err := f.ours.unplug(gone); err != nil {
 		return fmt.Errorf("removing %d instances: %w", len(gone), err)
 	}
-	for address := range left {
-		if f.holder(address) >= 0 {
-			f.direct(&inherited, address)
+	for _, slot := range gone {
+		i := f.instances[slot]
+		i.namespaces.close()
+		delete(f.instances, slot)
+		f.unclaim(i.data.Addr(), slot)
+		// Another instance may have given itself the same address, and gets the packets now.
+		if f.holder(i.data.Addr()) < 0 {
+			continue
 		}
-	}
-	if err := f.ours.router.do(&inherited); err != nil {
-		return fmt.Errorf("routing to addresses of instances that were removed: %w", err)
+		var b batch
+		f.direct(&b, i.data.Addr())
+		if err := f.ours.router.do(&b); err != nil {
+			return fmt.Errorf("routing to %s, which slot %d had: %w", i.data.Addr(), slot, err)
+		}
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 func TestInstanceSeesItsNetworks(t *testing.T) {
 	inSidecar(t, func(t *testing.T, f *Fabric) {
 		added(t, f, 3)
-		cmd := instanceProcess(t, f, 2, "describe")
+		cmd := player("describe")
 		var out strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := f.Start(2, cmd); err != nil {
@@ -316,6 +316,9 @@ func TestAddConverges(t *testing.T) {
 		}
 		if f.Present(1) || !f.Present(2) {
 			t.Error("removed the wrong ones")
+		}
+		if err := f.SetEnabled(0, false); err != nil { // doesn't keep others waiting
+			t.Fatal(err)
 		}
 		added(t, f, 5)
 		_, data := f.Addresses(3)

@@ -1,16 +1,15 @@
 package fabric
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,32 +25,53 @@ const (
 	roleVariable = "GROUNDPLAN_FABRIC_TEST"
 	roleSidecar  = "sidecar"  // PID 1 of its own namespaces; runs the tests
 	roleStarter  = "starter"  // an unprivileged user who starts a sidecar
+	rolePlace    = "place"    // a sidecar that places as many instances as its argument says, and ends
+	roleHold     = "hold"     // a sidecar that runs instances until it is killed
 	roleInstance = "instance" // does what its first argument says
 	nobody       = 65534
 )
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case roleSidecar:
-		if err := launch.Prepare(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	role := os.Getenv(roleVariable)
+	var err error
+	switch role {
+	case "":
+		os.Exit(m.Run())
 	case roleStarter:
 		os.Exit(start())
 	case roleInstance:
-		if err := play(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+		err = play(os.Args[1:])
+	default:
+		err = sidecar(m, role)
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
-// start starts a sidecar with this process's arguments and waits for it.
+// sidecar is what a process started by launch.Start does.
+func sidecar(m *testing.M, role string) error {
+	if err := launch.Prepare(); err != nil {
+		return err
+	}
+	switch role {
+	case rolePlace:
+		n, err := strconv.Atoi(os.Args[1])
+		if err != nil {
+			return err
+		}
+		return place(n)
+	case roleHold:
+		return hold()
+	}
+	os.Exit(m.Run())
+	return nil
+}
+
+// start starts a sidecar in the role of the first argument, with the others, and waits for it.
 func start() int {
-	p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[1:], Env: environment(roleSidecar), Log: os.Stdout})
+	p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[2:], Env: environment(os.Args[1]), Log: os.Stdout})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -89,18 +109,40 @@ func inSidecar(t *testing.T, work func(t *testing.T, f *Fabric)) {
 	if err := launch.Supported(); err != nil {
 		t.Skip(err)
 	}
-	name := "as this user"
-	if os.Geteuid() == 0 {
-		name = "as root"
-		t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+	asEach(t, relaunch)
+}
+
+// asEach runs a subtest for every kind of user that this one can be.
+func asEach(t *testing.T, test func(t *testing.T, who *syscall.Credential)) {
+	if os.Geteuid() != 0 {
+		t.Run("as this user", func(t *testing.T) { test(t, nil) })
+		return
 	}
-	t.Run(name, func(t *testing.T) { relaunch(t, nil) })
+	t.Run("as root", func(t *testing.T) { test(t, nil) })
+	t.Run("without root", func(t *testing.T) { test(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+}
+
+// startRole starts a sidecar in a role, by that user, and returns who started it and what it says.
+func startRole(t testing.TB, who *syscall.Credential, role string, arguments ...string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", append([]string{role}, arguments...)...)
+	cmd.Env = environment(roleStarter)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, out
 }
 
 // relaunch runs the test, and nothing but it, in a sidecar started by that user.
 func relaunch(t *testing.T, who *syscall.Credential) {
 	root, _, _ := strings.Cut(t.Name(), "/")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd := exec.Command("/proc/self/exe", roleSidecar, "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
 	cmd.Env = environment(roleStarter)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
@@ -220,9 +262,8 @@ func reach(t testing.TB, f *Fabric, slot int, network string, to netip.AddrPort)
 	return exchange(c, time.Second)
 }
 
-// instance is a process of this program in a slot, told what to play.
-func instanceProcess(t testing.TB, f *Fabric, slot int, arguments ...string) *exec.Cmd {
-	t.Helper()
+// player is a process of this program that plays an instance.
+func player(arguments ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", arguments...)
 	cmd.Env = environment(roleInstance)
 	return cmd
@@ -237,12 +278,17 @@ func play(arguments []string) error {
 		fmt.Println("waiting")
 		time.Sleep(time.Hour)
 		return nil
-	case "orphan":
-		// A child that outlives its parent by a moment.
-		child := exec.Command("/proc/self/exe", "moment")
+	case "fork":
+		// A child in a session of its own, which outlives this process and has nobody to wait for it.
+		child := exec.Command("/proc/self/exe", arguments[1:]...)
 		child.Env = os.Environ()
-		return child.Start()
-	case "moment":
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := child.Start(); err != nil {
+			return err
+		}
+		fmt.Println(child.Process.Pid)
+		return nil
+	case "end":
 		time.Sleep(100 * time.Millisecond)
 		return nil
 	}
@@ -269,11 +315,7 @@ func describe() error {
 	}
 	gateway, err := net.LookupHost("testground-sync-service")
 	fmt.Println("sync service", gateway, err)
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return err
-	}
-	routes, err := os.ReadFile("/proc/net/route")
+	routes, err := os.ReadFile("/proc/thread-self/net/route")
 	fmt.Println("default route", hasDefaultRoute(string(routes)))
 	return err
 }
@@ -286,23 +328,4 @@ func hasDefaultRoute(routes string) bool {
 		}
 	}
 	return false
-}
-
-// processes lists the command lines of all processes that this /proc shows and whose environment has that variable.
-func processes(variable string) ([]string, error) {
-	environments, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	for _, path := range environments {
-		text, err := os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			continue
-		}
-		if strings.Contains(string(text), variable) {
-			found = append(found, path)
-		}
-	}
-	return found, nil
 }

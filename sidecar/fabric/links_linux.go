@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // SetEnabled disconnects an instance from the data network or connects it again. TCP connections stay, and what is sent
@@ -35,7 +36,20 @@ func (f *Fabric) SetEnabled(slot int, enabled bool) error {
 	if !enabled {
 		return nil
 	}
-	return f.ours.awaitLinks(context.Background(), []int{slot})
+	return onThread(func() error {
+		if err := i.namespaces.enter(); err != nil {
+			return err
+		}
+		inside, err := openSocket()
+		if err != nil {
+			return err
+		}
+		defer inside.close()
+		// The near end has just come up and knows; the far end is yet to be told.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return awaitLinks(ctx, map[int]bool{dataIndex: true}, inside)
+	})
 }
 
 // SetDataAddress gives an instance another address in the data network, in place of the one it has. The mask is only

@@ -55,27 +55,28 @@ func (b *batch) down(index int) { b.setFlags("taking a link down", index, 0) }
 func (b *batch) setFlags(what string, index int, flags uint32) {
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index, message.Change, message.Flags = int32(index), unix.IFF_UP, flags
-	b.link(what, unix.RTM_NEWLINK, message)
+	b.link(step{what: what}, unix.RTM_NEWLINK, message)
 }
 
 // group puts a link into a group, and deleteGroup deletes all links of one: many at once are deleted in the time of one.
+// A link that isn't there, and a group without links, will do.
 func (b *batch) group(index int, group uint32) {
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index = int32(index)
-	b.link("grouping links", unix.RTM_NEWLINK, message, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+	b.link(step{what: "grouping links", done: unix.ENODEV}, unix.RTM_NEWLINK, message, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
 }
 
 func (b *batch) deleteGroup(group uint32) {
-	b.link("deleting links", unix.RTM_DELLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+	b.link(step{what: "deleting links", done: unix.ENODEV}, unix.RTM_DELLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
 }
 
-func (b *batch) link(what string, kind int, message *nl.IfInfomsg, attributes ...*nl.RtAttr) {
+func (b *batch) link(s step, kind int, message *nl.IfInfomsg, attributes ...*nl.RtAttr) {
 	request := nl.NewNetlinkRequest(kind, 0)
 	request.AddData(message)
 	for _, a := range attributes {
 		request.AddData(a)
 	}
-	b.add(step{what: what}, request)
+	b.add(s, request)
 }
 
 // address gives a link an address. The mask is only shown: routes are made by route.

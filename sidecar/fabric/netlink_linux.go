@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,11 +43,13 @@ func openSocket() (*socket, error) {
 func (s *socket) close() { unix.Close(s.fd) }
 
 // batch is a series of requests that are sent at once and carried out in order; one that fails doesn't keep the later
-// ones from being tried.
+// ones from being tried. The answers to more than batchLimit may not fit into the socket.
 type batch struct {
 	messages []byte
 	steps    map[uint32]step
 }
+
+const batchLimit = 200
 
 // step is a request of a batch.
 type step struct {
@@ -74,11 +77,12 @@ func (s *socket) do(b *batch) error {
 	if err := s.send(b.messages); err != nil {
 		return err
 	}
-	var refused []error
+	var first error
+	refused := 0
 	for open := len(b.steps); open > 0; {
 		messages, err := s.receive()
 		if err != nil {
-			return errors.Join(append(refused, err)...)
+			return errors.Join(first, err)
 		}
 		for _, m := range messages {
 			step, ours := b.steps[m.Header.Seq]
@@ -87,11 +91,15 @@ func (s *socket) do(b *batch) error {
 			}
 			open--
 			if err := refusal(m); err != nil && !errors.Is(err, step.done) {
-				refused = append(refused, fmt.Errorf("%s: %w", step.what, err))
+				first = cmp.Or(first, fmt.Errorf("%s: %w", step.what, err))
+				refused++
 			}
 		}
 	}
-	return errors.Join(refused...)
+	if refused > 1 {
+		return fmt.Errorf("%w (and %d more refusals after it)", first, refused-1)
+	}
+	return first
 }
 
 // query calls each with every answer to a request for a list.

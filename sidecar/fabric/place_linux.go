@@ -141,52 +141,38 @@ func (b *batch) own(subnet, address netip.Prefix) {
 	b.route(route{to: subnet, index: dataIndex, via: nextHop, source: address.Addr()})
 }
 
-// unplug deletes the links of slots, both networks, all at once.
+// unplug deletes what there is of the links of slots, both networks, all at once.
 func (l *lane) unplug(slots []int) error {
 	if len(slots) == 0 {
 		return nil
 	}
 	var errs []error
 	for _, s := range []*socket{l.control, l.router} {
-		there, err := s.links()
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		wanted := make(map[int]bool, len(slots))
-		for _, slot := range slots {
-			wanted[nearIndex(slot)] = true
+		for some := range slices.Chunk(slots, batchLimit) {
+			var b batch
+			for _, slot := range some {
+				b.group(nearIndex(slot), leaving)
+			}
+			errs = append(errs, s.do(&b))
 		}
 		var b batch
-		for _, link := range there {
-			if wanted[link.index] {
-				b.group(link.index, leaving)
-			}
-		}
-		if len(b.steps) == 0 {
-			continue
-		}
 		b.deleteGroup(leaving)
 		errs = append(errs, s.do(&b))
 	}
 	return errors.Join(errs...)
 }
 
-// awaitLinks waits until the near ends of these slots are known to have their other end: until then the kernel, without
+// awaitLinks waits until these links, wherever they are, are known to have their other end: until then the kernel, without
 // a word, drops what is sent out of them.
-func (l *lane) awaitLinks(ctx context.Context, slots []int) error {
-	wanted := make(map[int]bool, len(slots))
-	for _, slot := range slots {
-		wanted[nearIndex(slot)] = true
-	}
-	for wait := time.Millisecond; len(slots) > 0; wait = min(2*wait, 50*time.Millisecond) {
+func awaitLinks(ctx context.Context, indices map[int]bool, where ...*socket) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		ready := true
-		for _, s := range []*socket{l.control, l.router} {
+		for _, s := range where {
 			links, err := s.links()
 			if err != nil {
 				return fmt.Errorf("waiting for the links: %w", err)
 			}
-			ready = ready && !slices.ContainsFunc(links, func(l link) bool { return wanted[l.index] && !l.operational })
+			ready = ready && !slices.ContainsFunc(links, func(l link) bool { return indices[l.index] && l.up && !l.operational })
 		}
 		if ready {
 			return nil
@@ -197,7 +183,6 @@ func (l *lane) awaitLinks(ctx context.Context, slots []int) error {
 		case <-time.After(wait):
 		}
 	}
-	return nil
 }
 
 // link is what the kernel says of one.
