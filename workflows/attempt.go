@@ -29,7 +29,7 @@ func (e *execution) attempt(ctx workflow.Context, s pipelines.Stage) (result sta
 	e.mark(ctx, stage.StatusRunning, s.Name)
 
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, stageOptions(e.in, timeout)), string(s.Kind), in).Get(ctx, &result)
-	if timedOut(err) && ctx.Err() == nil {
+	if outOfTime(err) && ctx.Err() == nil {
 		result, err = e.lookAgain(ctx, in, err)
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (e *execution) input(s pipelines.Stage, deadline time.Time) stage.Input {
 func (e *execution) lookAgain(ctx workflow.Context, in stage.Input, first error) (stage.Result, error) {
 	var result stage.Result
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, lookOptions(e.in)), string(in.Stage.Kind), in).Get(ctx, &result)
-	if timedOut(err) {
+	if outOfTime(err) {
 		err = first // the longer of the two says more
 	}
 	return result, err
@@ -96,7 +96,7 @@ func (e *execution) unanswered(ctx workflow.Context, s pipelines.Stage, err erro
 func (e *execution) halt(ctx workflow.Context, in stage.Input) string {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	ctx = workflow.WithActivityOptions(ctx, housekeeping(e.in.Queue, haltTimeout))
+	ctx = workflow.WithActivityOptions(ctx, housekeeping(e.in.Queue, haltTimeout, heartbeatTimeout(e.in)))
 	if err := workflow.ExecuteActivity(ctx, stage.ActivityHalt, in).Get(ctx, nil); err != nil {
 		return "; its instances could not be ended: " + explain(err)
 	}
@@ -128,10 +128,17 @@ func shorten(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// timedOut says whether an activity was given up because of the time it took.
+// timedOut says whether an activity was given up while it was silent or at work.
 func timedOut(err error) bool {
 	var timeout *temporal.TimeoutError
 	return errors.As(err, &timeout)
+}
+
+// outOfTime says whether an activity was given up because no time was left, be it at work or between two tries: after an
+// error, or when its worker was found dead.
+func outOfTime(err error) bool {
+	var activity *temporal.ActivityError
+	return timedOut(err) || errors.As(err, &activity) && activity.RetryState() == enumspb.RETRY_STATE_TIMEOUT
 }
 
 // worthRetrying says whether an activity's error may be gone at another attempt of the stage.

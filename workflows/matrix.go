@@ -3,8 +3,6 @@ package workflows
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -142,7 +140,7 @@ func (m *matrix) runCell(ctx workflow.Context, cell int) {
 func (m *matrix) runChild(ctx workflow.Context, cell int) (Output, error) {
 	child := Input{Run: m.in.Run, Queue: m.in.Queue, HeartbeatTimeout: m.in.HeartbeatTimeout}
 	child.Run.ID = m.run(cell)
-	resolving := workflow.WithActivityOptions(ctx, housekeeping(m.in.Queue, resolveTimeout))
+	resolving := workflow.WithActivityOptions(ctx, housekeeping(m.in.Queue, resolveTimeout, 0))
 	err := workflow.ExecuteActivity(resolving, stage.ActivityResolve, stage.Resolve{
 		Bundle: m.in.Bundle, Cell: m.in.Cells[cell-1],
 	}).Get(ctx, &child.Pipeline)
@@ -190,7 +188,7 @@ func (m *matrix) next() MatrixInput {
 	next := m.in
 	next.Started = m.started
 	next.Done = nil
-	for _, cell := range slices.Sorted(maps.Keys(m.done)) {
+	for _, cell := range workflow.DeterministicKeys(m.done) {
 		next.Done = append(next.Done, m.done[cell])
 	}
 	return next
@@ -204,7 +202,7 @@ func (m *matrix) verdict() (stage.Verdict, string) {
 	}
 	var bad []CellDone // the worst first
 	for _, verdict := range []stage.Verdict{stage.Cancelled, stage.Invalid, stage.Failed} {
-		for _, cell := range slices.Sorted(maps.Keys(m.done)) {
+		for _, cell := range workflow.DeterministicKeys(m.done) {
 			if m.done[cell].Verdict == verdict {
 				bad = append(bad, m.done[cell])
 			}
@@ -287,7 +285,7 @@ func (m *matrix) cells(status string) []stage.Cell {
 // cellBytes is about what a cell's values take in JSON.
 func cellBytes(values map[string]any) int {
 	size := 0
-	for _, axis := range slices.Sorted(maps.Keys(values)) {
+	for _, axis := range workflow.DeterministicKeys(values) {
 		size += len(axis) + len(fmt.Sprint(values[axis])) + 6
 	}
 	return size

@@ -3,8 +3,6 @@ package workflows
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -178,7 +176,8 @@ func (e *execution) takeTurn(ctx workflow.Context, s pipelines.Stage) stage.Resu
 		return e.skip(ctx, s, why)
 	}
 	for try := 1; ; try++ {
-		result, final := e.attemptPlaced(ctx, s)
+		result, final := e.attempt(ctx, s)
+		e.keep(result)
 		if final || try >= s.Retry.Attempts || !retried(s.Retry, result.Verdict) {
 			return result
 		}
@@ -234,7 +233,7 @@ func (e *execution) keep(result stage.Result) {
 		}
 	}
 	e.results = append(e.results, result)
-	for _, name := range slices.Sorted(maps.Keys(result.Artifacts)) {
+	for _, name := range workflow.DeterministicKeys(result.Artifacts) {
 		e.artifacts[name] = result.Artifacts[name]
 	}
 }
@@ -244,16 +243,6 @@ func (e *execution) cutShort(underway bool, what, stageName string) {
 	if e.cancelled == "" || underway && !e.underway {
 		e.cancelled, e.underway = fmt.Sprintf(what, stageName), underway
 	}
-}
-
-// newest is the newest attempt of a stage; false when it had none.
-func (e *execution) newest(name string) (stage.Result, bool) {
-	for _, r := range e.results {
-		if r.Stage == name && r.Verdict != stage.Skipped {
-			return r, true
-		}
-	}
-	return stage.Result{}, false
 }
 
 func (e *execution) ended(name string) bool {

@@ -71,7 +71,7 @@ func (e *execution) write(ctx workflow.Context, record stage.Record) error {
 // after the next one.
 func startRecord(ctx workflow.Context, queue string, record stage.Record) workflow.Future {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	ctx = workflow.WithActivityOptions(ctx, housekeeping(queue, recordTimeout))
+	ctx = workflow.WithActivityOptions(ctx, housekeeping(queue, recordTimeout, 0))
 	return workflow.ExecuteActivity(ctx, stage.ActivityRecord, record)
 }
 
@@ -106,6 +106,6 @@ func (e *execution) end(ctx workflow.Context, verdict stage.Verdict, reason stri
 }
 
 func (e *execution) release(ctx workflow.Context) error {
-	ctx = workflow.WithActivityOptions(ctx, housekeeping(e.in.Queue, releaseTimeout))
+	ctx = workflow.WithActivityOptions(ctx, housekeeping(e.in.Queue, releaseTimeout, heartbeatTimeout(e.in)))
 	return workflow.ExecuteActivity(ctx, stage.ActivityRelease, stage.Release{Run: e.in.Run}).Get(ctx, nil)
 }

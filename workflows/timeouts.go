@@ -48,7 +48,8 @@ const (
 	evaluateTimeout = 10 * time.Second
 )
 
-// housekeepingTries is how often halt, release, record and resolve are tried when they answer with an error.
+// housekeepingTries is how often halt, release, record, resolve and a second look are tried: a killed worker costs one,
+// as an error does.
 const housekeepingTries = 8
 
 // timeoutOf is how long one attempt of a stage may take.
@@ -102,15 +103,17 @@ func lookOptions(in Input) workflow.ActivityOptions {
 		ScheduleToCloseTimeout: Outage,
 		HeartbeatTimeout:       heartbeatTimeout(in),
 		WaitForCancellation:    true,
-		RetryPolicy:            errorRetry(3),
+		RetryPolicy:            errorRetry(housekeepingTries),
 	}
 }
 
 // housekeeping is for halt, release, record and resolve: short, and tried a bounded number of times, so that a run ends.
-func housekeeping(queue string, try time.Duration) workflow.ActivityOptions {
+// Those that heartbeat say so by a heartbeat timeout above 0.
+func housekeeping(queue string, try, heartbeat time.Duration) workflow.ActivityOptions {
 	retry := errorRetry(housekeepingTries)
 	retry.NonRetryableErrorTypes = []string{"PanicError"}
 	return workflow.ActivityOptions{
+		HeartbeatTimeout:       heartbeat,
 		TaskQueue:              queue,
 		StartToCloseTimeout:    try,
 		ScheduleToCloseTimeout: Outage,

@@ -2,9 +2,9 @@ package workflows
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
@@ -72,7 +72,7 @@ func sentence(p pipelines.Resolved, r stage.Result) string {
 // whichInstances counts the instances that did not succeed and names some.
 func whichInstances(p pipelines.Resolved, r stage.Result) string {
 	failed, total := 0, 0
-	for _, group := range slices.Sorted(maps.Keys(r.Outcomes)) {
+	for _, group := range workflow.DeterministicKeys(r.Outcomes) {
 		o := r.Outcomes[group]
 		failed += o.Failed + o.Crashed + o.Silent
 		total += o.Succeeded + o.Failed + o.Crashed + o.Silent
