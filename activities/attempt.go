@@ -29,7 +29,7 @@ type body func(ctx context.Context, report func(stage.Progress)) (stage.Result, 
 //   - a result with a verdict: what is known;
 //   - a temporal.CanceledError: somebody cancelled it, and what it ran is gone;
 //   - any other error: not known, try again. Whatever it had started goes on by itself.
-func attempt(ctx context.Context, in stage.Input, work body, halt func(context.Context) error) (stage.Result, error) {
+func (a *Activities) attempt(ctx context.Context, in stage.Input, work body, halt func(context.Context) error) (stage.Result, error) {
 	started := time.Now()
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -37,11 +37,14 @@ func attempt(ctx context.Context, in stage.Input, work body, halt func(context.C
 	unwatch := watch(stopped, func() { cancel(errWorkerStops) })
 	defer unwatch()
 
+	a.begins(ctx, in)
 	heart := startHeart(ctx, in)
 	result, err := work(inner, heart.report)
 	heart.stop()
 	if err == nil {
-		return complete(result, in, started), nil
+		result = complete(result, in, started)
+		a.ends(ctx, in, result)
+		return result, nil
 	}
 	switch cause := context.Cause(inner); {
 	case errors.Is(cause, errWorkerStops):

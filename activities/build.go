@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +20,7 @@ const buildsAtOnce = 2
 
 // Build makes every artifact of the stage. All are tried, so that one look at the result shows every fault.
 func (a *Activities) Build(ctx context.Context, in stage.Input) (stage.Result, error) {
-	return attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
+	return a.attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
 		b := building{activities: a, in: in, report: report, made: map[string]stage.Artifact{}, faults: map[string]*artifacts.Fault{}}
 		return b.all(ctx)
 	}, nil)
@@ -78,7 +77,7 @@ func (b *building) one(ctx context.Context, name string) error {
 		Name:   name,
 		Source: b.in.Stage.Build[name],
 		Root:   b.in.Run.Root,
-		Log:    filepath.Join(string(b.activities.folder(b.in.Run)), "build-"+name+".log"),
+		Log:    b.activities.folder(b.in.Run).BuildLog(name),
 		Note:   b.say,
 	})
 	b.mu.Lock()

@@ -2,20 +2,191 @@ package activities
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
 
+	"github.com/groundplan/groundplan/activities/metrics"
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/runs"
 )
 
-// Collect gathers the outputs, computes the metrics and checks the assertions.
+// Collect gathers the outputs, computes the metrics, checks the assertions and compares. Whatever its verdict, what it
+// gathered stays.
 func (a *Activities) Collect(ctx context.Context, in stage.Input) (stage.Result, error) {
 	ground, why := a.ground(in.Run)
-	return attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
+	return a.attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
 		if why != "" {
 			return invalid("%s", why), nil
 		}
 		if err := ground.Gather(ctx, in, report); err != nil {
 			return stage.Result{}, err
 		}
-		return stage.Result{Verdict: stage.Passed}, nil
+		return a.collect(ctx, in, report)
 	}, nil)
+}
+
+// collect works on what has been gathered.
+func (a *Activities) collect(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error) {
+	folder := a.folder(in.Run)
+	found, err := a.metrics(ctx, folder, in, report)
+	if err != nil {
+		return stage.Result{}, err
+	}
+	known, err := variables(folder, in, found)
+	if err != nil {
+		return stage.Result{}, err
+	}
+	result := stage.Result{Verdict: stage.Passed}
+	if found.BadLines > 0 {
+		result.Notes = append(result.Notes, badLines(found))
+	}
+	if err := a.compare(in, &result); err != nil {
+		return stage.Result{}, err
+	}
+	result.Assertions = assertions(in, known)
+	broken := brokenReason(result.Assertions)
+	push := a.pushReason(in, folder)
+	switch {
+	case broken != "":
+		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, push)
+	case push != "":
+		result.Verdict, result.Reason = stage.Invalid, push
+	}
+	return result, nil
+}
+
+// metrics computes the metrics and keeps them in the run's folder, where the record finds them.
+func (a *Activities) metrics(ctx context.Context, folder runs.Folder, in stage.Input, report func(stage.Progress)) (metrics.Report, error) {
+	total := 0
+	for _, g := range in.Groups {
+		total += g.Instances
+	}
+	found, err := metrics.Summarise(ctx, folder, in.Groups, func(done int) {
+		report(stage.Progress{Total: total, Succeeded: done, Note: "computing metrics"})
+	})
+	if err != nil {
+		return found, err
+	}
+	if err := runs.WriteJSON(folder.Metrics(), found.Metrics); err != nil {
+		return found, fmt.Errorf("keeping the metrics: %w", err)
+	}
+	return found, nil
+}
+
+// variables is what assertions see.
+func variables(folder runs.Folder, in stage.Input, found metrics.Report) (pipelines.Variables, error) {
+	v := pipelines.Variables{Stages: map[string]string{}, Metrics: found.Metrics, Outcomes: map[string]pipelines.Outcomes{}}
+	for _, result := range in.Stages {
+		v.Stages[result.Stage] = string(result.Verdict)
+	}
+	sums, err := figures(folder, in.Groups, in.Stages)
+	if err != nil {
+		return v, err
+	}
+	for _, g := range in.Groups {
+		v.Outcomes[g.Name] = sums[g.Name].Outcomes
+	}
+	return v, nil
+}
+
+// assertions works out every assertion. One that can't be worked out, because nobody measured what it asks for, has not
+// held.
+func assertions(in stage.Input, v pipelines.Variables) []stage.Assertion {
+	var list []stage.Assertion
+	for _, asked := range in.Stage.Collect.Assert {
+		holds, explanation, err := pipelines.Evaluate(asked.Expr, pipelines.Inputs{
+			Parameters: in.Parameters, Cell: in.Cell, Env: in.Env, Groups: in.Groups,
+		}, v)
+		if err != nil {
+			holds, explanation = false, err.Error()
+		}
+		list = append(list, stage.Assertion{Expr: asked.Expr, Position: asked.Position, Held: holds, Explanation: explanation})
+	}
+	return list
+}
+
+// brokenReason names every assertion that did not hold, with its values.
+func brokenReason(list []stage.Assertion) string {
+	var broken []string
+	for _, a := range list {
+		if a.Held {
+			continue
+		}
+		text := "`" + a.Expr + "`"
+		if a.Explanation != "" {
+			text += " (" + a.Explanation + ")"
+		}
+		broken = append(broken, text)
+	}
+	switch {
+	case len(broken) == 0:
+		return ""
+	case len(list) == 1:
+		return "the assertion did not hold: " + broken[0]
+	}
+	return fmt.Sprintf("%d of %d assertions did not hold: %s", len(broken), len(list), strings.Join(broken, "; "))
+}
+
+// pushReason is why logs can't be pushed where the stage asks for it.
+func (a *Activities) pushReason(in stage.Input, folder runs.Folder) string {
+	asked := in.Stage.Collect.Elasticsearch
+	if asked == nil {
+		return ""
+	}
+	outputs := filepath.Join(string(folder), "outputs")
+	if a.Elasticsearch == "" {
+		return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, but no address is configured: give --elasticsearch URL or set GROUNDPLAN_ELASTICSEARCH; the outputs are in %s", asked.Index, outputs)
+	}
+	return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, which this version can't do yet: remove `elasticsearch` from the stage; the outputs are in %s", asked.Index, outputs)
+}
+
+// defaultRuns is how many earlier runs a comparison is with.
+const defaultRuns = 10
+
+// compare says what came of the comparison with earlier runs.
+func (a *Activities) compare(in stage.Input, result *stage.Result) error {
+	asked := in.Stage.Collect.Compare
+	if asked == nil {
+		return nil
+	}
+	want := asked.Runs
+	if want == 0 {
+		want = defaultRuns
+	}
+	earlier, err := a.Home.List()
+	if err != nil && len(earlier) == 0 {
+		return fmt.Errorf("looking for runs to compare with: %w", err)
+	}
+	comparable := 0
+	for _, r := range earlier {
+		if r.ID != in.Run.ID && r.Pipeline == in.Pipeline && r.Ground == in.Run.Ground && r.Verdict == stage.Passed && len(r.Metrics) > 0 {
+			comparable++
+		}
+	}
+	note := fmt.Sprintf("compare: too few comparable runs (%d of %d): nothing was compared", comparable, want)
+	if comparable >= want {
+		note = fmt.Sprintf("compare: there are %d comparable runs, but this version can't compare yet: nothing was compared", comparable)
+	}
+	result.Notes = append(result.Notes, note)
+	return nil
+}
+
+// badLines is the note on lines of results.out that are no metrics.
+func badLines(found metrics.Report) string {
+	if found.BadLines == 1 {
+		return fmt.Sprintf("1 line of results.out is not a metric: %s", found.BadLine)
+	}
+	return fmt.Sprintf("%d lines of results.out are not metrics; the first: %s", found.BadLines, found.BadLine)
+}
+
+func joinReasons(reasons ...string) string {
+	var given []string
+	for _, reason := range reasons {
+		if reason != "" {
+			given = append(given, reason)
+		}
+	}
+	return strings.Join(given, "; ")
 }

@@ -8,7 +8,7 @@ import (
 
 // Network sets the state of the data network.
 func (a *Activities) Network(ctx context.Context, in stage.Input) (stage.Result, error) {
-	return attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
+	return a.attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
 		ground, why := a.ground(in.Run)
 		if why != "" {
 			return invalid("%s", why), nil

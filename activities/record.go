@@ -2,7 +2,9 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 
 	"github.com/groundplan/groundplan/activities/stage"
@@ -11,19 +13,42 @@ import (
 
 // Record writes the run's record. It is asked at the start of a run, when it holds, and at its end; every time it writes
 // the whole record.
-func (a *Activities) Record(_ context.Context, in stage.Record) error {
-	folder := a.folder(in.Run)
+func (a *Activities) Record(ctx context.Context, in stage.Record) error {
 	if err := runs.CheckID(in.Run.ID); err != nil {
 		return badPipeline(err)
 	}
-	record := a.record(in)
-	if err := folder.WritePipeline(in.Pipeline); err != nil {
+	if err := a.write(in); err != nil {
 		return fmt.Errorf("recording %s: %w", in.Run.ID, err)
 	}
-	if err := folder.WriteRecord(record); err != nil {
-		return fmt.Errorf("recording %s: %w", in.Run.ID, err)
+	event := runs.Event{Kind: eventRun + in.Status, Text: "the run is " + in.Status}
+	if in.Status == stage.StatusEnded {
+		event.Text = fmt.Sprintf("the run ended: %s", in.Verdict)
+	}
+	if in.Reason != "" {
+		event.Text += ": " + in.Reason
+	}
+	if last, err := a.folder(in.Run).ReadEvents(); err != nil || len(last) == 0 || last[len(last)-1].Kind != event.Kind {
+		a.event(ctx, in.Run, event) // unless an attempt before this one, which could not say so, did
 	}
 	return nil
+}
+
+// write writes the files of the record. The pipeline is first: who sees a record finds its pipeline.
+func (a *Activities) write(in stage.Record) error {
+	folder := a.folder(in.Run)
+	record := a.record(in)
+	var err error
+	if record.Groups, err = figures(folder, in.Pipeline.Groups, in.Results); err != nil {
+		return err
+	}
+	err = runs.ReadJSON(folder.Metrics(), &record.Metrics)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading the metrics: %w", err)
+	}
+	if err := folder.WritePipeline(in.Pipeline); err != nil {
+		return err
+	}
+	return folder.WriteRecord(record)
 }
 
 // record is the record without what the run's folder knows.

@@ -10,7 +10,7 @@ import (
 // started is gone.
 func (a *Activities) Run(ctx context.Context, in stage.Input) (stage.Result, error) {
 	ground, why := a.ground(in.Run)
-	return attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
+	return a.attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
 		if why != "" {
 			return invalid("%s", why), nil
 		}

@@ -9,6 +9,8 @@
 //	    ├── run.json             the record: verdict, reason, figures
 //	    ├── pipeline.json        the resolved pipeline
 //	    ├── events.jsonl         what happened when
+//	    ├── metrics.json         summaries of the metrics, once they were collected
+//	    ├── build-<artifact>.log what the compiler said
 //	    ├── sidecar.log
 //	    ├── stages/<stage>.jsonl what became of each instance of a run stage
 //	    ├── outputs/<group>/<index>/
@@ -40,6 +42,14 @@ func (f Folder) Pipeline() string { return filepath.Join(string(f), "pipeline.js
 
 // Events is the path of the run's event log.
 func (f Folder) Events() string { return filepath.Join(string(f), "events.jsonl") }
+
+// Metrics is the path of the collected metrics.
+func (f Folder) Metrics() string { return filepath.Join(string(f), "metrics.json") }
+
+// BuildLog is the path of what the compiler said about an artifact.
+func (f Folder) BuildLog(artifact string) string {
+	return filepath.Join(string(f), "build-"+artifact+".log")
+}
 
 // SidecarLog is the path of what the sidecar says.
 func (f Folder) SidecarLog() string { return filepath.Join(string(f), "sidecar.log") }

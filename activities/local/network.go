@@ -32,7 +32,7 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 }
 
 // key names one attempt of a stage to the sidecar.
-func key(in stage.Input) string { return fmt.Sprintf("%s-%d", in.Stage.Name, in.Attempt) }
+func key(in stage.Input) string { return stage.Key(in.Stage.Name, in.Attempt) }
 
 // revive brings a sidecar to where the state says it should be: on a new one every group is placed, and the data network
 // set as it was last asked for. Of a sidecar that holds the needed groups it asks nothing. The string is why that can't

@@ -3,6 +3,7 @@
 package stage
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/groundplan/groundplan/pipelines"
@@ -38,6 +39,9 @@ const (
 	// ActivityEvaluate evaluates a `when`. Takes Evaluate, returns bool. A local activity.
 	ActivityEvaluate = "evaluate"
 )
+
+// Key names one attempt of a stage, in a run: to the sidecar that opens its gate, and in the per-instance results.
+func Key(stage string, attempt int) string { return stage + "-" + strconv.Itoa(attempt) }
 
 // Run names a run and where it happens.
 type Run struct {
