@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,15 +72,31 @@ func (s *source) load(file string) (*pipelines.Document, error) {
 // resolved is a document's pipeline, or with a matrix that of its first cell and all cells.
 func resolved(doc *pipelines.Document) (r pipelines.Resolved, cells []map[string]any, err error) {
 	cells = doc.Cells()
-	var first map[string]any
-	if len(cells) > 0 {
-		first = cells[0]
+	r, err = doc.Resolve(cells[0])
+	if cells[0] == nil { // no matrix
+		cells = nil
 	}
-	r, err = doc.Resolve(first)
 	if err != nil {
 		return r, nil, usage(err)
 	}
 	return r, cells, nil
+}
+
+// rootOf is the repository root that a file was read under: its path without what the bundle calls it.
+func rootOf(file string, doc *pipelines.Document) (string, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	rest := string(filepath.Separator) + filepath.FromSlash(doc.Bundle().File)
+	root, ok := strings.CutSuffix(path, rest)
+	if !ok {
+		return "", fmt.Errorf("%s was read as %s: its repository root can't be told", path, rest)
+	}
+	return filepath.Clean(root + string(filepath.Separator)), nil
 }
 
 // pipelineFile completes arguments that name a pipeline.

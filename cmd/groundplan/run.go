@@ -68,7 +68,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	if o.dryRun {
 		return a.explain(doc, *o.form)
 	}
-	start, err := o.start(ctx, doc)
+	start, err := o.start(ctx, doc, file)
 	if err != nil {
 		return err
 	}
@@ -111,8 +111,12 @@ func (o *runOptions) check() error {
 }
 
 // start is what to ask the services for.
-func (o *runOptions) start(ctx context.Context, doc *pipelines.Document) (worker.StartOptions, error) {
+func (o *runOptions) start(ctx context.Context, doc *pipelines.Document, file string) (worker.StartOptions, error) {
 	r, cells, err := resolved(doc)
+	if err != nil {
+		return worker.StartOptions{}, err
+	}
+	root, err := rootOf(file, doc)
 	if err != nil {
 		return worker.StartOptions{}, err
 	}
@@ -121,7 +125,7 @@ func (o *runOptions) start(ctx context.Context, doc *pipelines.Document) (worker
 		id = runid.New(r.Name, time.Now())
 	}
 	start := worker.StartOptions{
-		Run:      stage.Run{ID: id, Ground: o.on, Root: doc.Root(), Commit: commit(ctx, doc.Root())},
+		Run:      stage.Run{ID: id, Ground: o.on, Root: root, Commit: commit(ctx, root)},
 		Pipeline: r,
 	}
 	if len(cells) > 0 {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +44,9 @@ func (a *app) validate(from source, files []string) error {
 
 // check says what a file is, or what is wrong with it.
 func check(from source, file string) (string, error) {
+	if isSuite(file) {
+		return from.checkSuite(file)
+	}
 	doc, err := from.load(file)
 	if err != nil {
 		return "", err
@@ -55,6 +60,32 @@ func check(from source, file string) (string, error) {
 		text += fmt.Sprintf(", %d cells", len(cells))
 	}
 	return text, nil
+}
+
+// isSuite looks for the key that makes a document a suite. A file that can't be read is left to whoever loads it.
+func isSuite(file string) bool {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(line, []byte("suite:")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *source) checkSuite(file string) (string, error) {
+	o, err := s.options()
+	if err != nil {
+		return "", err
+	}
+	suite, err := pipelines.LoadSuite(file, o)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("suite %s, %s", suite.Name, count(len(suite.Pipelines), "pipeline")), nil
 }
 
 // size says how large a pipeline is.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/report"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
@@ -128,7 +127,7 @@ func conditions(s pipelines.Stage) []string {
 		parts = append(parts, "when "+s.When)
 	}
 	if s.Timeout > 0 {
-		parts = append(parts, "at most "+length(s.Timeout))
+		parts = append(parts, "at most "+s.Timeout.String())
 	}
 	if s.Retry.Attempts > 1 {
 		parts = append(parts, fmt.Sprintf("%d attempts", s.Retry.Attempts))
@@ -161,7 +160,7 @@ func success(share pipelines.Share) string {
 	if share >= 1 {
 		return ""
 	}
-	return percent(share) + " must succeed"
+	return share.String() + " must succeed"
 }
 
 func pushes(c *pipelines.Collect) string {
@@ -219,16 +218,4 @@ func keys[V any](m map[string]V) []string {
 	}
 	slices.SortFunc(names, cmp.Compare[string])
 	return names
-}
-
-// length writes a duration without the zeros that Go puts behind it: 10m, not 10m0s.
-func length(d pipelines.Duration) string {
-	text := time.Duration(d).String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }

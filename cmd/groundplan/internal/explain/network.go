@@ -3,7 +3,6 @@ package explain
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,7 +87,7 @@ func shape(s pipelines.Shape) string {
 		value *pipelines.Duration
 	}{{"latency", s.Latency}, {"jitter", s.Jitter}} {
 		if d.value != nil {
-			add(d.name, time.Duration(*d.value).String())
+			add(d.name, d.value.String())
 		}
 	}
 	if s.Distribution != "" {
@@ -99,11 +98,11 @@ func shape(s pipelines.Shape) string {
 		value *pipelines.Share
 	}{{"loss", s.Loss}, {"loss correlation", s.LossCorr}, {"duplicate", s.Duplicate}, {"reorder", s.Reorder}, {"corrupt", s.Corrupt}} {
 		if p.value != nil {
-			add(p.name, percent(*p.value))
+			add(p.name, p.value.String())
 		}
 	}
 	if s.Bandwidth != nil {
-		add("bandwidth", rate(*s.Bandwidth))
+		add("bandwidth", s.Bandwidth.String())
 	}
 	if s.Queue != nil {
 		add("queue", fmt.Sprintf("%d packets", *s.Queue))
@@ -115,22 +114,6 @@ func shape(s pipelines.Shape) string {
 		return "as it is"
 	}
 	return strings.Join(parts, ", ")
-}
-
-func percent(s pipelines.Share) string {
-	return strconv.FormatFloat(float64(s)*100, 'g', 10, 64) + "%"
-}
-
-func rate(b pipelines.Bandwidth) string {
-	for _, unit := range []struct {
-		size int64
-		name string
-	}{{1e9, "Gbit"}, {1e6, "Mbit"}, {1e3, "kbit"}} {
-		if int64(b)%unit.size == 0 && b > 0 {
-			return fmt.Sprintf("%d%s", int64(b)/unit.size, unit.name)
-		}
-	}
-	return fmt.Sprintf("%dbit", int64(b))
 }
 
 // events writes a timeline per run stage.
@@ -205,7 +188,7 @@ func moment(events []pipelines.Event, ev pipelines.Event, depth int) (time.Durat
 
 func when(a pipelines.Anchor, at time.Duration, known bool) string {
 	if known {
-		return length(pipelines.Duration(at))
+		return pipelines.Duration(at).String()
 	}
 	text := "at state " + a.State
 	if a.Event != "" {
@@ -215,7 +198,7 @@ func when(a pipelines.Anchor, at time.Duration, known bool) string {
 		}
 	}
 	if a.Offset > 0 {
-		text += " + " + length(a.Offset)
+		text += " + " + a.Offset.String()
 	}
 	return text
 }
@@ -234,15 +217,15 @@ func action(ev pipelines.Event) string {
 	if ev.Pause != nil {
 		text := "pause " + choice(*ev.Pause)
 		if ev.Pause.For > 0 {
-			text += " for " + length(ev.Pause.For)
+			text += " for " + ev.Pause.For.String()
 		}
 		parts = append(parts, text)
 	}
 	if ev.Restart > 0 {
-		parts = append(parts, "restart after "+length(ev.Restart))
+		parts = append(parts, "restart after "+ev.Restart.String())
 	}
 	if ev.For > 0 {
-		parts = append(parts, "for "+length(ev.For))
+		parts = append(parts, "for "+ev.For.String())
 	}
 	return strings.Join(parts, ", ")
 }
@@ -250,7 +233,7 @@ func action(ev pipelines.Event) string {
 func choice(c pipelines.Choice) string {
 	switch {
 	case c.Share != nil:
-		return percent(*c.Share) + " of " + c.Group
+		return c.Share.String() + " of " + c.Group
 	case c.Count > 0:
 		return fmt.Sprintf("%d of %s", c.Count, c.Group)
 	case len(c.Indices) > 0:

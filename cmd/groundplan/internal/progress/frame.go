@@ -25,10 +25,10 @@ type Frame struct {
 	Progress []stage.Progress
 }
 
-// Of returns the progress of a stage.
-func (f *Frame) Of(name string) (stage.Progress, bool) {
+// Of returns the progress of a stage's attempt.
+func (f *Frame) Of(s workflows.StageState) (stage.Progress, bool) {
 	for _, p := range f.Progress {
-		if p.Stage == name {
+		if p.Stage == s.Name && p.Attempt == s.Attempt {
 			return p, true
 		}
 	}

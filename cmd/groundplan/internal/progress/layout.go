@@ -18,23 +18,23 @@ func bar(p stage.Progress, width int) []cell {
 	idle := max(p.Waiting, p.Placed-p.Running-p.Succeeded-p.Failed, 0)
 	parts := []struct {
 		n     int
-		rune  string
 		style terminal.Style
 	}{
-		{p.Succeeded, "━", terminal.Green},
-		{p.Failed, "━", terminal.Red},
-		{p.Running, "━", terminal.Cyan},
-		{idle, "━", terminal.Plain},
+		{p.Succeeded, terminal.Green},
+		{p.Failed, terminal.Red},
+		{p.Running, terminal.Cyan},
+		{idle, terminal.Plain},
 	}
 	cells := []cell{{"  ", terminal.Plain}}
-	used := 0
+	used, sum := 0, 0
 	for _, part := range parts {
 		if part.n <= 0 {
 			continue
 		}
-		n := min(max(1, part.n*width/p.Total), width-used)
-		used += n
-		cells = append(cells, cell{strings.Repeat(part.rune, n), part.style})
+		sum += part.n
+		end := min(max(used+1, sum*width/p.Total), width)
+		cells = append(cells, cell{strings.Repeat("━", end-used), part.style})
+		used = end
 	}
 	return append(cells, cell{strings.Repeat("╌", width-used), terminal.Dim})
 }

@@ -35,7 +35,7 @@ func (l *lines) Show(f Frame) {
 	l.last = f
 	for _, s := range f.State.Stages {
 		l.phases(f, s)
-		if p, ok := f.Of(s.Name); ok && s.Phase == phaseRunning {
+		if p, ok := f.Of(s); ok && s.Phase == phaseRunning {
 			l.counts(f, s, p)
 		}
 	}

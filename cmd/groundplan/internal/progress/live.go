@@ -102,7 +102,8 @@ func (l *live) block(f Frame) []line {
 	if below != "" {
 		rows = append(rows, l.line(width, cell{"    " + below, terminal.Dim}))
 	}
-	return append(rows, l.firstFailure(f, width)...)
+	rows = append(rows, l.firstFailure(f, width)...)
+	return rows[:min(len(rows), max(1, height-1))] // what scrolls away can't be redrawn
 }
 
 type cell = struct {
@@ -143,7 +144,7 @@ func (l *live) stage(f Frame, s workflows.StageState, names, width int) []line {
 	if took := Spent(s, f.Now); took > 0 {
 		cells = append(cells, cell{fmt.Sprintf("%7s", terminal.Elapsed(took)), terminal.Plain})
 	}
-	p, known := f.Of(s.Name)
+	p, known := f.Of(s)
 	if s.Phase != phaseRunning || !known {
 		return []line{l.line(width, append(cells, cell{"  " + remark(s), terminal.Dim})...)}
 	}
@@ -166,7 +167,8 @@ func (l *live) stage(f Frame, s workflows.StageState, names, width int) []line {
 }
 
 func (l *live) firstFailure(f Frame, width int) []line {
-	for _, p := range f.Progress {
+	for _, s := range f.State.Stages {
+		p, _ := f.Of(s)
 		if p.FirstFailure == "" {
 			continue
 		}

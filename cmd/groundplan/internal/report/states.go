@@ -22,7 +22,7 @@ func States(t *terminal.Terminal, states []workflows.StageState, reports []stage
 			spent = terminal.Elapsed(progress.Spent(s, now))
 		}
 		note := terminal.Clean(s.Reason)
-		if p, ok := frame.Of(s.Name); ok && s.Verdict == "" {
+		if p, ok := frame.Of(s); ok && s.Verdict == "" {
 			note = underWay(p)
 		}
 		rows = append(rows, []terminal.Cell{

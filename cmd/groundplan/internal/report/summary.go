@@ -150,6 +150,9 @@ func Note(r stage.Result) string {
 		parts = append(parts, fmt.Sprintf("attempt %d", r.Attempt))
 	}
 	parts = append(parts, terminal.Clean(r.Reason))
+	for _, note := range r.Notes {
+		parts = append(parts, terminal.Clean(note))
+	}
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
 }
 
