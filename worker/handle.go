@@ -14,6 +14,7 @@ import (
 
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/workflows"
 )
 
@@ -48,6 +49,10 @@ func (h *Handle) ID() string { return h.id }
 func (s *Session) Start(ctx context.Context, o StartOptions) (*Handle, error) {
 	options := s.startOptions(o.Run, o.Pipeline.Name)
 	options.WorkflowIDReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
+	// Temporal forgets a run in time, and its database begins anew with another schema: the folder stays.
+	if _, err := s.config.Home.Run(o.Run.ID).ReadRecord(); !errors.Is(err, runs.ErrNoRecord) {
+		return nil, s.taken(ctx, o.Run.ID)
+	}
 	workflow, input := s.input(o)
 	_, err := s.client.ExecuteWorkflow(ctx, options, workflow, input)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
@@ -176,8 +181,7 @@ func (h *Handle) endedBadly(ctx context.Context, ended *temporal.WorkflowExecuti
 	var terminated *temporal.TerminatedError
 	switch {
 	case errors.As(cause, &cancelled):
-		var carried workflows.Output
-		if cancelled.HasDetails() && cancelled.Details(&carried) == nil && carried.Verdict != "" {
+		if carried, ok := workflows.OutputOf(cancelled); ok {
 			return carried
 		}
 		output = workflows.Output{Verdict: stage.Cancelled, Reason: "cancelled"}

@@ -2,14 +2,18 @@ package worker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/worker/embedded"
@@ -37,14 +41,16 @@ type owned struct {
 	server  *embedded.Server
 	ui      *embedded.UI
 	workers []sdkworker.Worker
+	// gone is closed once all has stopped and the lock was given back.
+	gone chan struct{}
 }
 
 // own starts the services and the worker. The lock is held; it is given back by stop, or by the caller when own fails.
 func own(ctx context.Context, s *Session, lock *fileLock) (o *owned, err error) {
-	o = &owned{session: s, lock: lock}
+	o = &owned{session: s, lock: lock, gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, o.stopAll())
+			err = errors.Join(err, o.abandon())
 		}
 	}()
 	if !s.external() {
@@ -140,7 +146,11 @@ func (o *owned) startWorkers() error {
 			DisableWorkflowWorker:        queue != Queue,
 			DisableRegistrationAliasing:  true,
 		})
-		if err := register(s.config, w); err != nil {
+		var registry sdkworker.Registry = w
+		if queue != Queue {
+			registry = activitiesOnly{w}
+		}
+		if err := register(s.config, registry); err != nil {
 			return fmt.Errorf("registering workflows and activities: %w", err)
 		}
 		if err := w.Start(); err != nil {
@@ -151,29 +161,56 @@ func (o *owned) startWorkers() error {
 	return nil
 }
 
-// stop ends all that the owner runs and makes way for the next one.
+// activitiesOnly leaves out workflows, which a worker without them refuses.
+type activitiesOnly struct{ sdkworker.Registry }
+
+func (activitiesOnly) RegisterWorkflow(any)                                         {}
+func (activitiesOnly) RegisterWorkflowWithOptions(any, workflow.RegisterOptions)    {}
+func (activitiesOnly) RegisterDynamicWorkflow(any, workflow.DynamicRegisterOptions) {}
+
+// stop ends the worker and makes way for the next owner. The server takes a second to stop, for the sake of load
+// balancers that aren't there: that goes on behind, and the lock is given back when it is done or the process has ended.
 func (o *owned) stop() error {
-	return errors.Join(o.stopAll(), o.lock.release())
+	o.stopWorkers()
+	if o.server == nil {
+		close(o.gone)
+		return o.lock.release()
+	}
+	err := o.withdraw()
+	go func() {
+		defer close(o.gone)
+		if err := errors.Join(o.server.Stop(), o.lock.release()); err != nil {
+			o.session.log.Error("stopping the embedded Temporal", "error", err)
+		}
+	}()
+	return err
 }
 
-func (o *owned) stopAll() error {
-	s := o.session
-	var faults []error
-	for _, w := range o.workers {
-		w.Stop()
-	}
+// abandon ends what was started when the rest could not be; the lock stays with the caller.
+func (o *owned) abandon() error {
+	o.stopWorkers()
 	if o.server == nil {
 		return nil
 	}
-	if err := removeServices(s.config.Home); err != nil {
-		faults = append(faults, fmt.Errorf("removing the services' addresses: %w", err))
+	return errors.Join(o.withdraw(), o.server.Stop())
+}
+
+func (o *owned) stopWorkers() {
+	var all sync.WaitGroup
+	for _, w := range o.workers {
+		all.Go(w.Stop)
 	}
+	all.Wait()
+}
+
+// withdraw takes back the services' addresses and ends the web page.
+func (o *owned) withdraw() error {
+	o.session.where.set("")
+	err := removeServices(o.session.config.Home)
 	if o.ui != nil {
-		faults = append(faults, o.ui.Stop())
+		err = errors.Join(err, o.ui.Stop())
 	}
-	faults = append(faults, o.server.Stop())
-	s.where.set("")
-	return errors.Join(faults...)
+	return err
 }
 
 // localHost names this machine's part of a home, so that two homes on one machine or one home on two have different
@@ -199,4 +236,10 @@ func identity(home runs.Home) string {
 // home's lock is one, so that to a holder all others are known dead.
 func identityPrefix(home runs.Home) string {
 	return "groundplan/" + strings.ReplaceAll(localHost(home), "/", "-") + "/"
+}
+
+// short is a short name for a long text.
+func short(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:4])
 }

@@ -1,20 +1,49 @@
 package worker
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
+	"runtime"
+	"runtime/debug"
 
 	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/groundplan/groundplan/activities"
+	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/local"
+	"github.com/groundplan/groundplan/workflows"
 )
 
 // registerAll adds groundplan's own workflows and activities.
-func registerAll(Config, sdkworker.Registry) error {
-	return errors.New("workflows and activities are not linked in yet")
+func registerAll(config Config, registry sdkworker.Registry) error {
+	workflows.Register(registry)
+	activities.Register(registry, &activities.Activities{
+		Home: config.Home,
+		Grounds: map[string]activities.Ground{
+			GroundLocal: local.New(local.Options{Home: config.Home, Redis: config.Redis, Log: config.Log}),
+		},
+		Builder:       artifacts.New(config.Home.Artifacts()),
+		Versions:      Versions(),
+		Elasticsearch: config.Elasticsearch,
+	})
+	return nil
 }
 
-// short is a short name for a long text.
-func short(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:4])
+// Versions names what a run is made with: groundplan, go, temporal (the embedded server's) and kernel.
+func Versions() map[string]string {
+	versions := map[string]string{"groundplan": "(devel)", "go": runtime.Version()}
+	if release := kernel(); release != "" {
+		versions["kernel"] = release
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return versions
+	}
+	if info.Main.Version != "" {
+		versions["groundplan"] = info.Main.Version
+	}
+	for _, module := range info.Deps {
+		if module.Path == "go.temporal.io/server" {
+			versions["temporal"] = module.Version
+		}
+	}
+	return versions
 }
