@@ -19,13 +19,14 @@ import (
 
 // compile puts the program into folder.
 func (b *goBuild) compile(ctx context.Context, folder string, in goInputs) error {
+	scratch := filepath.Join(folder, "scratch")
+	if err := os.Mkdir(scratch, 0o700); err != nil {
+		return fmt.Errorf("making a folder to build in: %w", err)
+	}
+	defer os.RemoveAll(scratch)
+	b.tool.env = append(b.tool.env, "GOTMPDIR="+scratch) // a compiler that is killed leaves nothing elsewhere
 	args := []string{"build", "-trimpath", "-buildvcs=false"}
 	if len(in.Replace)+len(in.Require) > 0 {
-		scratch, err := os.MkdirTemp("", "groundplan-mod-*")
-		if err != nil {
-			return fmt.Errorf("making a folder for go.mod: %w", err)
-		}
-		defer os.RemoveAll(scratch)
 		modfile, err := b.overriding(ctx, scratch, in)
 		if err != nil {
 			return err
@@ -100,7 +101,7 @@ func refusal(doing, said string) *Fault {
 			lines = append(lines, line)
 		}
 	}
-	reason := strings.Join(lines, "; ")
+	reason := strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
 	if reason == "" {
 		reason = "the go command failed and said nothing"
 	}

@@ -51,7 +51,7 @@ func (b *goBuild) replaced(ctx context.Context, modSum string) ([]replacement, e
 	for _, r := range mod.Replace {
 		list = append(list, replacement{Old: r.Old.Path, OldVersion: r.Old.Version, New: r.New.Path, NewVersion: r.New.Version})
 	}
-	b.index.Replaced = map[string][]replacement{modSum: list}
+	remember(b.index.Replaced, modSum, list)
 	b.index.changed = true
 	return list, nil
 }

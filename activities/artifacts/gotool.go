@@ -82,6 +82,9 @@ func (t goTool) run(ctx context.Context, stderr io.Writer, args ...string) ([]by
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithUs(cmd.SysProcAttr)
+	runtime.LockOSThread() // the thread that starts the command has to stay
+	defer runtime.UnlockOSThread()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
@@ -142,7 +145,7 @@ func (b *goBuild) environment(ctx context.Context, modSum string) (map[string]st
 	if cc := firstWord(env["CC"]); cc != "" {
 		env["CC identity"] = compilerIdentity(cc)
 	}
-	b.index.GoEnv = map[string]map[string]string{key: env}
+	remember(b.index.GoEnv, key, env)
 	b.index.changed = true
 	return env, nil
 }

@@ -72,10 +72,13 @@ func openIndex(path string) *index {
 	return x
 }
 
-// save writes the index when something in it changed, without the files that were not asked for since it was opened.
+// save writes the index when something in it changed, without the files that are gone.
 func (x *index) save() error {
 	for path := range x.Files {
-		if !x.seen[path] {
+		if x.seen[path] {
+			continue
+		}
+		if found, err := exists(path); err == nil && !found {
 			delete(x.Files, path)
 			x.changed = true
 		}
@@ -83,7 +86,6 @@ func (x *index) save() error {
 	if !x.changed {
 		return nil
 	}
-	// One answer of each kind is enough: an index belongs to one folder.
 	data, err := json.Marshal(x)
 	if err != nil {
 		return fmt.Errorf("keeping file hashes: %w", err)
@@ -147,6 +149,17 @@ func identify(info fs.FileInfo) identity {
 		id.CTime = changeTime(stat)
 	}
 	return id
+}
+
+// mostAnswers is how many answers of one kind an index keeps; one is needed per way of building.
+const mostAnswers = 16
+
+// remember adds an answer to those that are kept.
+func remember[V any](answers map[string]V, key string, answer V) {
+	if len(answers) >= mostAnswers {
+		clear(answers)
+	}
+	answers[key] = answer
 }
 
 // exists says whether a file is there; an error means that it can't be told.

@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/groundplan/groundplan/activities/stage"
@@ -108,6 +109,8 @@ type recipe struct {
 
 func (s *Store) folder(digest string) string { return filepath.Join(s.dir, digest) }
 
+func (s *Store) lockPath(digest string) string { return filepath.Join(s.dir, ".locks", digest) }
+
 // program is where an artifact's executable lies.
 func (s *Store) program(digest string) string { return filepath.Join(s.folder(digest), "program") }
 
@@ -118,13 +121,13 @@ func (s *Store) find(digest string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// obtain returns the artifact's executable: the one that is there, or the one that make puts into the folder it is
+// obtain returns the artifact's executable: the one that is there, or the one that fill puts into the folder it is
 // given. At most one process makes an artifact at a time; others wait for it.
-func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs json.RawMessage, make func(folder string) error) (path string, cached bool, err error) {
+func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs json.RawMessage, fill func(folder string) error) (path string, cached bool, err error) {
 	if s.find(digest) {
 		return s.program(digest), true, nil
 	}
-	unlock, err := lock(ctx, filepath.Join(s.dir, ".locks", digest), func() {
+	unlock, err := lock(ctx, s.lockPath(digest), func() {
 		order.note("waiting for another build of " + order.Name)
 	})
 	if err != nil {
@@ -142,7 +145,7 @@ func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs j
 		return "", false, fmt.Errorf("making artifact %s: %w", digest, err)
 	}
 	defer os.RemoveAll(making)
-	if err := make(making); err != nil {
+	if err := fill(making); err != nil {
 		return "", false, err
 	}
 	if err := s.settle(making, digest, inputs); err != nil {
@@ -151,10 +154,19 @@ func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs j
 	return s.program(digest), false, nil
 }
 
-// sweep removes what builders that were killed left of an artifact, whose lock the caller holds.
+// sweep removes what builders that were killed have left: of the artifact whose lock the caller holds, and of others that
+// nobody is making.
 func (s *Store) sweep(digest string) error {
-	left, err := filepath.Glob(filepath.Join(s.dir, ".making-"+digest+"-*"))
+	left, err := filepath.Glob(filepath.Join(s.dir, ".making-*"))
 	for _, folder := range left {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(folder), ".making-"), "-")
+		if owner != digest {
+			unlock, busy := tryLock(s.lockPath(owner))
+			if busy != nil {
+				continue
+			}
+			defer unlock()
+		}
 		err = errors.Join(err, os.RemoveAll(folder))
 	}
 	// A folder with the final name but without a program can only be the work of somebody else's hands.
@@ -170,13 +182,13 @@ func (s *Store) settle(making, digest string, inputs json.RawMessage) error {
 	if err := os.Chmod(making, 0o755); err != nil {
 		return err
 	}
-	if err := sync(filepath.Join(making, "program")); err != nil {
+	if err := flush(filepath.Join(making, "program")); err != nil {
 		return err
 	}
 	return os.Rename(making, s.folder(digest))
 }
 
-func sync(path string) error {
+func flush(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err

@@ -7,12 +7,13 @@
 //	point      measures.value, each line
 //	gauge      measures.value, the last line of an instance per full name (with its tags)
 //	ewma       measures.rate, likewise the last
-//	counter    measures.count, summed over the lines of an instance: a line says what was added since the one before
-//	meter      measures.count, the last line of an instance: it counts from the start
+//	counter    measures.count, summed over the lines of an instance per full name: a line says what was added since the
+//	           one before
+//	meter      measures.count, the last line of an instance per full name: it counts from the start
 //	histogram  the values that its count, mean, range and percentiles stand for: see snapshot
 //	timer      likewise, in the unit that the plan wrote (nanoseconds, from Testground's SDK)
 //
-// So a counter has one value per instance, and its sum is the sum over all. A histogram, counter or gauge whose line has
+// So a counter has one value per instance and full name, and its sum is the sum over all. A histogram, counter or gauge whose line has
 // measures.value instead is read as a point. Tags (`,tag=value` behind a name) tell apart what is measured within an
 // instance; the summary is over all of them, under the bare name.
 package metrics
