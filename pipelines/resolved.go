@@ -15,9 +15,9 @@ type Resolved struct {
 	Seed uint64 `json:"seed"`
 	// Parameters holds the value of every parameter: bool, int64, float64 or string (durations, sizes, bandwidths and
 	// shares in their canonical text form).
-	Parameters map[string]any `json:"parameters,omitempty"`
+	Parameters Values `json:"parameters,omitempty"`
 	// Cell is this run's matrix cell, nil without a matrix.
-	Cell map[string]any `json:"cell,omitempty"`
+	Cell Values `json:"cell,omitempty"`
 	// Env holds the variables listed under the top-level `env:`, as they stood when the pipeline was resolved.
 	Env map[string]string `json:"env,omitempty"`
 	// Groups stand in the order of the file.

@@ -192,9 +192,9 @@ func formatQuantity(n int64, units []unit) string {
 	return strconv.FormatInt(n/best.factor, 10) + best.name
 }
 
-// String is the canonical text: as Go writes it, without trailing zero units.
+// String is the canonical text: as Go writes it, without trailing zero units and in ASCII.
 func (d Duration) String() string {
-	text := time.Duration(d).String()
+	text := strings.Replace(time.Duration(d).String(), "µ", "u", 1)
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
 	}
