@@ -168,6 +168,22 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 			fresh[nearIndex(s.Slot)] = true
 		}
 	}
+	f.addAll(ctx, specs, failures)
+	for i, err := range failures {
+		if err != nil {
+			delete(fresh, nearIndex(specs[i].Slot))
+		}
+	}
+	if err := awaitLinks(ctx, fresh, f.lanes[0].control, f.lanes[0].router); err != nil {
+		for i := range failures {
+			failures[i] = cmp.Or(failures[i], err)
+		}
+	}
+	return failures
+}
+
+// addAll adds every spec, on as many threads as there are lanes, without waiting for links.
+func (f *Fabric) addAll(ctx context.Context, specs []Spec, failures []error) {
 	queue := make(chan int)
 	var wg sync.WaitGroup
 	for _, l := range f.lanes[:min(len(f.lanes), len(specs))] {
@@ -185,17 +201,6 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 	}
 	close(queue)
 	wg.Wait()
-	for i, err := range failures {
-		if err != nil {
-			delete(fresh, nearIndex(specs[i].Slot))
-		}
-	}
-	if err := awaitLinks(ctx, fresh, f.lanes[0].control, f.lanes[0].router); err != nil {
-		for i := range failures {
-			failures[i] = cmp.Or(failures[i], err)
-		}
-	}
-	return failures
 }
 
 // add connects one instance, on a thread whose namespaces it changes.

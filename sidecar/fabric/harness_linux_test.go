@@ -87,7 +87,8 @@ func start() int {
 // environment is this process's with that role.
 func environment(role string) []string {
 	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, roleVariable+"=") })
-	return append(others, roleVariable+"="+role)
+	// Under the race detector every program would sleep for a second before it ends.
+	return append(others, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 }
 
 // inSidecar has work done in a sidecar, with an empty fabric: once per kind of user that can start one here.

@@ -171,7 +171,7 @@ func TestReaperLeavesInstancesAlone(t *testing.T) {
 	inSidecar(t, func(t *testing.T, f *Fabric) {
 		added(t, f, 1)
 		var orphans []int
-		for i := range 50 {
+		for i := range 20 {
 			cmd := player("fork", "end")
 			if i%2 == 0 {
 				cmd = player("no such part")

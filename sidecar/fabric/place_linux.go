@@ -16,7 +16,7 @@ import (
 
 const (
 	// workers is how many instances are placed at once. The kernel does most of it under one lock.
-	workers = 4
+	workers = 2
 
 	loopbackIndex = 1
 	// Indices of links, above those that the kernel gives to the tunnels it may put into every new namespace.
