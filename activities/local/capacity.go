@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -60,7 +61,7 @@ func shortage(in stage.Input, groups []string, there control.Status, m machine) 
 	if len(short) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("this machine can't hold %d more instances: %s", missing, strings.Join(short, "; "))
+	return fmt.Sprintf("this machine can't hold %s more: %s", count(int(missing)), strings.Join(short, "; "))
 }
 
 func names(in stage.Input) []string {
@@ -86,8 +87,8 @@ func thisMachine() (machine, error) {
 		return machine{}, fmt.Errorf("reading how much memory is free: %w", err)
 	}
 	m := machine{Memory: memory, Tasks: freeTasks(), Descriptors: -1}
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Max < 1<<62 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Max < 1<<62 {
 		m.Descriptors = int64(limit.Max)
 	}
 	return m, nil
@@ -129,6 +130,10 @@ func freeTasks() int64 {
 		if n := number(limit); n >= 0 && (least < 0 || n-running < least) {
 			least = max(n-running, 0)
 		}
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err == nil && os.Geteuid() != 0 && limit.Cur < 1<<62 {
+		least = min(least, int64(limit.Cur))
 	}
 	return least
 }

@@ -37,8 +37,9 @@ type Options struct {
 
 // Ground is this machine. It holds no state of its own: all of it is in the runs' folders and sidecars.
 type Ground struct {
-	options Options
-	machine func() (machine, error) // what the machine has left
+	options  Options
+	machine  func() (machine, error) // what the machine has left
+	patience time.Duration           // how long a sidecar may take to release everything
 }
 
 var _ activities.Ground = (*Ground)(nil)
@@ -51,10 +52,11 @@ func New(o Options) *Ground {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Ground{options: o, machine: thisMachine}
+	return &Ground{options: o, machine: thisMachine, patience: releasesWithin}
 }
 
-// placement is what a sidecar is asked to hold for groups; the string is why it can't be asked.
+// placement is what a sidecar is asked to hold for groups; the string is why it can't be asked. A later placement takes
+// the place of an earlier one in what all groups run, so that each names the programs of all that have one by then.
 func placement(in stage.Input, groups []string) (control.Placement, string) {
 	ask := control.Placement{
 		Run:      in.Run.ID,
@@ -64,15 +66,11 @@ func placement(in stage.Input, groups []string) (control.Placement, string) {
 		Env:      map[string]string{"TEST_REPO": in.Run.Root, "TEST_TAG": in.Run.Commit},
 	}
 	for _, group := range in.Groups {
-		placed := control.Group{Group: group}
-		if slices.Contains(groups, group.Name) {
-			artifact, why := program(in, group)
-			if why != "" {
-				return ask, why
-			}
-			placed.Program, placed.Arguments = artifact.Path, artifact.Args
+		artifact, why := program(in, group)
+		if why != "" && slices.Contains(groups, group.Name) {
+			return ask, why
 		}
-		ask.All = append(ask.All, placed)
+		ask.All = append(ask.All, control.Group{Group: group, Program: artifact.Path, Arguments: artifact.Args})
 	}
 	for _, name := range groups {
 		if !slices.ContainsFunc(in.Groups, func(g pipelines.Group) bool { return g.Name == name }) {

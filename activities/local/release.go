@@ -102,7 +102,7 @@ func (g *Ground) Release(ctx context.Context, run stage.Run) error {
 
 // end ends the sidecar, and returns when its process is gone.
 func (s *session) end(ctx context.Context) error {
-	asking, cancel := context.WithTimeout(ctx, releasesWithin)
+	asking, cancel := context.WithTimeout(ctx, s.ground.patience)
 	defer cancel()
 	_, err := s.client.Release(asking)
 	if ctx.Err() != nil {

@@ -1,0 +1,196 @@
+package local
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/sidecar/control"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs; run with -update and look at the difference. Got:\n%s", path, got)
+	}
+}
+
+func numbered(group string, indices ...int) []string {
+	var list []string
+	for _, index := range indices {
+		list = append(list, fmt.Sprintf("%s/%d", group, index))
+	}
+	return list
+}
+
+// TestOutcomeReasons compares the verdicts on ended run stages with testdata/outcomes.golden.
+func TestOutcomeReasons(t *testing.T) {
+	panicked := &control.Instance{Group: "g", Index: 3, Reason: "panicked: nil map"}
+	several := numbered("g", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	var got strings.Builder
+	for _, c := range []struct {
+		name    string
+		success pipelines.Share
+		timeout time.Duration
+		counts  control.Counts
+		status  control.RunStatus
+	}{
+		{"all succeeded", 1, 0, control.Counts{Total: 50, Succeeded: 50}, control.RunStatus{}},
+		{"two did not", 1, 0, control.Counts{Total: 50, Succeeded: 48, Failed: 1, Crashed: 1}, control.RunStatus{FirstFailure: panicked, Failing: numbered("g", 3, 7)}},
+		{"the only one did not", 1, 0, control.Counts{Total: 1, Crashed: 1}, control.RunStatus{FirstFailure: panicked, Failing: numbered("g", 3)}},
+		{"more than are named", 1, 0, control.Counts{Total: 50, Succeeded: 30, Silent: 20}, control.RunStatus{FirstFailure: panicked, Failing: several}},
+		{"within the share", 0.9, 0, control.Counts{Total: 50, Succeeded: 45, Failed: 5}, control.RunStatus{FirstFailure: panicked, Failing: numbered("g", 3, 4, 5, 6, 7)}},
+		{"below the share", 0.9, 0, control.Counts{Total: 50, Succeeded: 44, Failed: 6}, control.RunStatus{FirstFailure: panicked, Failing: numbered("g", 3, 4, 5, 6, 7, 8)}},
+		{"timed out", 1, 10 * time.Minute, control.Counts{Total: 50, Succeeded: 38, Failed: 12}, control.RunStatus{TimedOut: true, Unfinished: 12, Failing: several}},
+		{"timed out with failures before", 1, 90 * time.Second, control.Counts{Total: 50, Succeeded: 45, Failed: 5}, control.RunStatus{TimedOut: true, Unfinished: 3, FirstFailure: panicked, Failing: numbered("g", 3, 7, 8, 9, 10)}},
+		{"timed out within the share", 0.9, time.Hour, control.Counts{Total: 50, Succeeded: 49, Failed: 1}, control.RunStatus{TimedOut: true, Unfinished: 1, Failing: numbered("g", 8)}},
+		{"timed out without a timeout of its own", 1, 0, control.Counts{Total: 1, Failed: 1}, control.RunStatus{TimedOut: true, Unfinished: 1, Failing: numbered("g", 0)}},
+		{"failed fast", 1, 0, control.Counts{Total: 50, Succeeded: 9, Crashed: 1, Failed: 40}, control.RunStatus{FailedFast: true, Unfinished: 40, FirstFailure: panicked, Failing: several}},
+		{"halted", 1, 0, control.Counts{Total: 50, Succeeded: 9, Failed: 41}, control.RunStatus{Halted: true, Unfinished: 41}},
+	} {
+		started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		in := stage.Input{
+			Deadline: started.Add(time.Hour),
+			Stage:    pipelines.Stage{Timeout: pipelines.Duration(c.timeout), Run: &pipelines.Run{Success: c.success}},
+		}
+		c.status.Started, c.status.Groups = started, map[string]control.Counts{"g": c.counts}
+		result := outcome(in, c.status)
+		fmt.Fprintf(&got, "%s\n\t%s: %s\n", c.name, result.Verdict, result.Reason)
+		for _, note := range result.Notes {
+			fmt.Fprintf(&got, "\tnote: %s\n", note)
+		}
+	}
+	golden(t, "testdata/outcomes.golden", got.String())
+}
+
+// TestPlacementReasons compares what is said of placements that can't be with testdata/placements.golden.
+func TestPlacementReasons(t *testing.T) {
+	var got strings.Builder
+	say := func(name, reason string) { fmt.Fprintf(&got, "%s\n\t%s\n", name, reason) }
+	enough := machine{Memory: 16 << 30, Tasks: 100_000, Descriptors: 500_000}
+	for _, c := range []struct {
+		name   string
+		counts []int
+		memory pipelines.Size
+		there  map[string]control.Counts
+		m      machine
+	}{
+		{"fits", []int{1000}, 0, nil, enough},
+		{"nothing is missing", []int{1000}, 64 << 30, map[string]control.Counts{"g": {Placed: 1000}}, machine{}},
+		{"too little memory", []int{1000}, 64 << 20, nil, enough},
+		{"a little memory", []int{1}, 64 << 20, nil, machine{Memory: 10 << 20, Tasks: -1, Descriptors: -1}},
+		{"memory for those that are missing", []int{1000}, 64 << 20, map[string]control.Counts{"g": {Placed: 900}}, enough},
+		{"less memory than a process needs", []int{10_000}, 1, nil, enough},
+		{"too few processes", []int{1000}, 0, nil, machine{Memory: 16 << 30, Tasks: 4000, Descriptors: 500_000}},
+		{"too few files", []int{1000, 1000}, 0, nil, machine{Memory: 16 << 30, Tasks: 100_000, Descriptors: 4096}},
+		{"too few addresses", []int{70_000}, 0, nil, machine{Memory: -1, Tasks: -1, Descriptors: -1}},
+		{"everything", []int{70_000}, 0, nil, machine{}},
+	} {
+		in := input("/plan", c.counts...)
+		for i := range in.Groups {
+			in.Groups[i].Memory = c.memory
+		}
+		say(c.name, shortage(in, names(in), control.Status{Groups: c.there}, c.m))
+	}
+
+	in := input("/bin/sh", 200)
+	say("all placed", placed(in, names(in), control.Status{New: 3, Kept: 197}).Reason)
+	say("three of many", placed(in, names(in), control.Status{FaultCount: 3, Faults: map[string]string{
+		"g/101": "no space left on device", "g/17": "no space left on device", "g/2": "permission denied",
+	}}).Reason)
+	say("more than are told", placed(in, names(in), control.Status{FaultCount: 30, Faults: map[string]string{
+		"g/1": "a", "g/2": "b", "g/3": "c", "g/4": "d",
+	}}).Reason)
+	say("the only one", placed(input("/bin/sh", 1), []string{"g"}, control.Status{FaultCount: 1, Faults: map[string]string{"g/0": "permission denied"}}).Reason)
+
+	for name, change := range map[string]func(in *stage.Input){
+		"no artifact":   func(in *stage.Input) { in.Artifacts = nil },
+		"an image":      func(in *stage.Input) { in.Artifacts["plan"] = stage.Artifact{Image: "x"} },
+		"a lost file":   func(in *stage.Input) { in.Artifacts["plan"] = stage.Artifact{Path: "/nowhere/plan"} },
+		"another group": func(in *stage.Input) { in.Groups[0].Name = "other" },
+	} {
+		in := input("/bin/sh", 1)
+		change(&in)
+		if _, reason := placement(in, []string{"g"}); reason == "" {
+			t.Errorf("%s: not refused", name)
+		} else {
+			t.Log(reason)
+		}
+	}
+	golden(t, "testdata/placements.golden", got.String())
+}
+
+func TestParams(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		group, run map[string]string
+		testground bool
+		refused    bool
+	}{
+		{"none", nil, nil, true, false},
+		{"plain", map[string]string{"a": "1"}, map[string]string{"b": "2"}, true, false},
+		{"= in the run's", nil, map[string]string{"b": "x=y"}, true, true},
+		{"| in the group's", map[string]string{"a": "x|y"}, nil, true, true},
+		{"the group's is overridden", map[string]string{"a": "x|y"}, map[string]string{"a": "z"}, true, false},
+		{"in a name", nil, map[string]string{"a|b": "x"}, true, true},
+		{"opted out", map[string]string{"a": "x|y"}, map[string]string{"b": "x=y"}, false, false},
+	} {
+		in := input("/bin/sh", 1, 1)
+		in.Groups[0].Parameters, in.Groups[0].Testground = c.group, c.testground
+		in.Groups[1].Parameters = map[string]string{"other": "|"} // it doesn't take part
+		in.Stage.Run = &pipelines.Run{Groups: []string{"g"}, Params: c.run}
+		reason := checkParams(in)
+		if refused := reason != ""; refused != c.refused {
+			t.Errorf("%s: refused: %v (%s)", c.name, refused, reason)
+		}
+	}
+}
+
+func TestMustSucceed(t *testing.T) {
+	for _, c := range []struct {
+		share       float64
+		total, want int
+	}{{1, 50, 50}, {0.99, 1000, 990}, {0.99, 50, 50}, {0.9, 50, 45}, {0.1, 3, 1}, {0, 5, 0}, {0.07, 100, 7}, {0.29, 100, 29}} {
+		if got := mustSucceed(c.share, c.total); got != c.want {
+			t.Errorf("%v of %d: %d, want %d", c.share, c.total, got, c.want)
+		}
+	}
+}
+
+func TestProcess(t *testing.T) {
+	self := &process{PID: os.Getpid(), Ticks: startTicks(os.Getpid())}
+	later := &process{PID: os.Getpid(), Ticks: self.Ticks + 1}
+	if !self.lives() || later.lives() || (&process{PID: 1 << 22}).lives() || (*process)(nil).lives() {
+		t.Errorf("%+v lives: %v; another with its PID lives: %v", self, self.lives(), later.lives())
+	}
+}
+
+func TestThisMachine(t *testing.T) {
+	m, err := thisMachine()
+	if err != nil || m.Memory <= 0 || m.Tasks <= 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	got := environment([]string{"PATH=/bin", "AWS_SECRET=x", "LC_ALL=C", "TMPDIR=/tmp", "GROUNDPLAN_REDIS=redis://:secret@x"})
+	if want := []string{"PATH=/bin", "LC_ALL=C", "TMPDIR=/tmp"}; strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("got %q", got)
+	}
+}
