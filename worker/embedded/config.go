@@ -99,6 +99,9 @@ func tuning() dynamicconfig.StaticClient {
 		dynamicconfig.EnableCancelActivityWorkerCommand.Key(): true,
 		dynamicconfig.WorkerCommandsEnabled.Key():             true,
 		dynamicconfig.EnableCancelWorkerPollsOnShutdown.Key(): true,
+		// Who waits for the end of a run is told by a notice that is dropped when another one comes at the same moment
+		// (seen in one of a hundred short runs). Without one it is looked up after this.
+		dynamicconfig.HistoryLongPollExpirationInterval.Key(): 500 * time.Millisecond,
 		// Nobody balances traffic away from a frontend that stops.
 		dynamicconfig.FrontendShutdownDrainDuration.Key():           time.Duration(0),
 		dynamicconfig.FrontendShutdownFailHealthCheckDuration.Key(): time.Duration(0),
