@@ -27,7 +27,7 @@ func TestInstanceSeesItsNetworks(t *testing.T) {
 		}
 		want := strings.Join([]string{
 			"hostname i2",
-			"lo  [127.0.0.1/8] true",
+			"lo  [127.0.0.1/8 ::1/128] true",
 			"eth0 02:c0:02:00:00:02 [100.96.0.4/16] true",
 			"eth1 02:da:02:00:00:02 [10.0.0.4/16] true",
 			"sync service [100.96.0.1] <nil>",

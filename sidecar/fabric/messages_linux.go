@@ -58,6 +58,18 @@ func (b *batch) setFlags(what string, index int, flags uint32) {
 	b.link(step{what: what}, unix.RTM_NEWLINK, message)
 }
 
+// withoutIPv6 keeps a link, which is not up yet, from giving itself an IPv6 address. A kernel without IPv6 will do.
+func (b *batch) withoutIPv6(index int) {
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(index)
+	families := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	families.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addressesByHand))
+	b.link(step{what: "switching IPv6 off", done: unix.EAFNOSUPPORT}, unix.RTM_NEWLINK, message, families)
+}
+
+// addressesByHand is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+const addressesByHand = 1
+
 // group puts a link into a group, and deleteGroup deletes all links of one: many at once are deleted in the time of one.
 // A link that isn't there, and a group without links, will do.
 func (b *batch) group(index int, group uint32) {

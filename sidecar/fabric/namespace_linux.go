@@ -78,22 +78,21 @@ type sysctl struct {
 	optional bool
 }
 
-// A namespace may take its settings after the host's, which may forward (for its containers), filter and redirect.
+// A namespace may take its settings after the host's, which may forward (for its containers), filter and redirect. On
+// this side that matters. Instances are left as they are: whatever they do, their packets end here, and looking a setting
+// up takes longer the more namespaces there are.
 var (
 	quiet = []sysctl{
 		{name: "ipv4/conf/all/rp_filter", value: "0"},
 		{name: "ipv4/conf/default/rp_filter", value: "0"},
+		{name: "ipv4/conf/all/send_redirects", value: "0"},
+		{name: "ipv4/conf/default/send_redirects", value: "0"},
 		{name: "ipv6/conf/default/disable_ipv6", value: "1", optional: true},
 		{name: "ipv6/conf/all/disable_ipv6", value: "1", optional: true},
 	}
-	redirects = []sysctl{
-		{name: "ipv4/conf/all/send_redirects", value: "0"},
-		{name: "ipv4/conf/default/send_redirects", value: "0"},
-	}
 	// Forwarding stands first: switching it resets other settings.
-	instanceSettings = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "0"}}, quiet)
-	controlSettings  = slices.Concat(instanceSettings, redirects)
-	routerSettings   = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "1"}}, quiet, redirects)
+	controlSettings = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "0"}}, quiet)
+	routerSettings  = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "1"}}, quiet)
 )
 
 // apply sets them in the network namespace of the calling thread. It writes only what differs.

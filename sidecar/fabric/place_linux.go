@@ -60,9 +60,6 @@ func (l *lane) place(subnet netip.Prefix, spec Spec) (i *instance, err error) {
 	if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
 		return nil, fmt.Errorf("naming it: %w (a host name has at most 64 bytes)", err)
 	}
-	if err := apply(instanceSettings); err != nil {
-		return nil, err
-	}
 	inside, err := openSocket()
 	if err != nil {
 		return nil, outOfFiles(err)
@@ -110,10 +107,12 @@ func (l *lane) plug(inside *socket, held namespaces, subnet netip.Prefix, slot i
 	}
 	var there batch
 	there.up(loopbackIndex)
+	there.withoutIPv6(controlIndex)
 	there.up(controlIndex)
 	there.address(controlIndex, netip.PrefixFrom(controlAddress, controlSubnet.Bits()))
 	there.route(route{to: netip.PrefixFrom(launch.Gateway, 32), index: controlIndex, source: controlAddress})
 	there.neighbour(controlIndex, launch.Gateway, controlNetwork.near(slot))
+	there.withoutIPv6(dataIndex)
 	there.up(dataIndex)
 	there.neighbour(dataIndex, nextHop, dataNetwork.near(slot))
 	there.own(subnet, netip.PrefixFrom(dataAddress, subnet.Bits()))
