@@ -22,6 +22,7 @@ type Server struct {
 	topics   map[string][]string
 	conns    map[*websocket.Conn]context.CancelFunc
 	mute     bool
+	closed   bool
 	refuse   int
 	Requests []string // what came in, for tests to look at after Close
 }
@@ -41,6 +42,9 @@ func (s *Server) Address() string { return strings.TrimPrefix(s.http.URL, "http:
 
 // Close ends it and its connections.
 func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.Cut()
 	s.http.Close()
 }
@@ -147,6 +151,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	s.mu.Lock()
 	s.conns[ws] = cancel
+	if s.closed { // since Cut
+		_ = ws.CloseNow()
+	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
