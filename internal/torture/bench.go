@@ -53,7 +53,7 @@ func (b *bench) prepare() error {
 	if err := os.WriteFile(filepath.Join(filepath.Dir(b.pipeline()), "subject.sh"), []byte(script), 0o755); err != nil {
 		return fmt.Errorf("writing the subject: %w", err)
 	}
-	text := fmt.Sprintf(pipelineText, b.options.instances, 3*b.options.instances)
+	text := fmt.Sprintf(pipelineText, b.options.instances, b.options.instances)
 	if err := os.WriteFile(b.pipeline(), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("writing the pipeline: %w", err)
 	}
@@ -190,13 +190,13 @@ func (b *bench) nothingLeft(before map[string]bool) error {
 			left = append(left, "process "+filepath.Base(p)+" "+string(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
 		}
 	}
-	after, err := networkNamespaces()
+	after, err := hostNetwork()
 	if err != nil {
 		return err
 	}
-	for ns := range after {
-		if !before[ns] {
-			left = append(left, "namespace "+ns)
+	for name := range after {
+		if !before[name] {
+			left = append(left, name)
 		}
 	}
 	left = append(left, files(b.temp())...)
@@ -222,16 +222,17 @@ func files(dir string) []string {
 	return found
 }
 
-// networkNamespaces lists those that any process is in.
-func networkNamespaces() (map[string]bool, error) {
-	links, err := filepath.Glob("/proc/[0-9]*/ns/net")
-	if err != nil {
-		return nil, err
-	}
+// hostNetwork lists the links and the named namespaces of the host. Anonymous namespaces end with the last process in
+// them, so that looking for processes finds those.
+func hostNetwork() (map[string]bool, error) {
 	found := map[string]bool{}
-	for _, link := range links {
-		if ns, err := os.Readlink(link); err == nil {
-			found[ns] = true
+	for _, pattern := range []string{"/sys/class/net/*", "/run/netns/*"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			found[name] = true
 		}
 	}
 	return found, nil

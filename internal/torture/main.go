@@ -53,7 +53,7 @@ func torture(o options) error {
 	if err := bench.prepare(); err != nil {
 		return err
 	}
-	before, err := networkNamespaces()
+	before, err := hostNetwork()
 	if err != nil {
 		return err
 	}
