@@ -38,8 +38,7 @@ type Input struct {
 	// Queue is where the activities are carried out; empty: the workflow's own queue.
 	Queue string `json:"queue,omitempty"`
 	// Earlier are results of an earlier execution of the same run that still hold: their stages are not run again,
-	// whatever their verdict (which still counts for the run's), except skipped and cancelled ones. StillHolds picks
-	// them.
+	// whatever their verdict (which still counts for the run's), except skipped and cancelled ones.
 	Earlier []stage.Result `json:"earlier,omitempty"`
 	// Tries are all attempts of earlier executions, for the record and the attempt numbers.
 	Tries []stage.Result `json:"tries,omitempty"`
