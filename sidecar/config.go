@@ -1,0 +1,32 @@
+// Package sidecar is the companion of a run's instances: one process that holds their network, their processes and
+// their sync service, and outlives the worker that asked for them. Main is all of it.
+package sidecar
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/groundplan/groundplan/runs"
+)
+
+const (
+	// DefaultIdleLimit is how long a sidecar stays that nobody calls.
+	DefaultIdleLimit = 24 * time.Hour
+	// syncPort is where instances find the sync service; SDKs know the number.
+	syncPort = 5050
+)
+
+// Config says which run's sidecar this is, and what it works with.
+type Config struct {
+	// Folder is the run's folder; the run's id is its name.
+	Folder runs.Folder
+	// Redis is the address of the Redis to use, as redis://, rediss:// or unix:// URL; empty: one inside this process.
+	Redis string
+	// Log takes what the sidecar says; nil: it goes to stderr.
+	Log *slog.Logger
+	// IdleLimit is how long the sidecar stays when nobody calls; 0: DefaultIdleLimit.
+	IdleLimit time.Duration
+	// Subnet is the data network; the zero value leaves it to the fabric.
+	Subnet netip.Prefix
+}
