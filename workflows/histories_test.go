@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -232,9 +233,20 @@ func (r *recording) save(ctx context.Context, id, run, path string) {
 		r.t.Fatal(err)
 	}
 	r.t.Logf("%s: %d events, %d bytes", id, len(h.Events), len(text))
-	if err := os.WriteFile(path, append(bytes.TrimSpace(text), '\n'), 0o600); err != nil {
+	if err := os.WriteFile(path, append(bytes.TrimSpace(anonymous(text)), '\n'), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+var (
+	stackTrace  = regexp.MustCompile(`("stackTrace": )"(\\.|[^"\\])*"`)
+	stickyQueue = regexp.MustCompile(`("name": ")[^":]*(:[0-9a-f-]{36}")`)
+)
+
+// anonymous takes out of a history what says on which machine it was recorded.
+func anonymous(history []byte) []byte {
+	history = stackTrace.ReplaceAll(history, []byte(`${1}""`))
+	return stickyQueue.ReplaceAll(history, []byte(`${1}recorder${2}`))
 }
 
 func (r *recording) register(w worker.Worker) {
