@@ -84,6 +84,15 @@ func (s *Session) activityQueue(run stage.Run) string {
 	return ""
 }
 
+// workflowQueue is where a run's workflow is carried out: by any worker, or, where there is only one, on the queue of its
+// activities: those then come back with the workflow's own tasks instead of by a queue (a fifth faster, measured).
+func (s *Session) workflowQueue(run stage.Run) string {
+	if queue := s.activityQueue(run); queue != "" && s.Embedded() {
+		return queue
+	}
+	return Queue
+}
+
 // startOptions are those that a run's first and later executions share.
 func (s *Session) startOptions(run stage.Run, pipeline string) client.StartWorkflowOptions {
 	attributes := []temporal.SearchAttributeUpdate{
@@ -98,7 +107,7 @@ func (s *Session) startOptions(run stage.Run, pipeline string) client.StartWorkf
 	}
 	return client.StartWorkflowOptions{
 		ID:        run.ID,
-		TaskQueue: Queue,
+		TaskQueue: s.workflowQueue(run),
 		// How long a workflow task of a killed worker holds its run up.
 		WorkflowTaskTimeout:                      5 * time.Second,
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	sdkworker "go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/worker/embedded"
@@ -21,7 +20,7 @@ import (
 )
 
 const (
-	// Queue is the task queue of all workflows, and of the activities that any machine can carry out.
+	// Queue is the task queue of the workflows and activities that any machine can carry out.
 	Queue = "groundplan"
 	// GroundLocal and GroundKubernetes are the values of stage.Run.Ground.
 	GroundLocal      = "local"
@@ -121,7 +120,7 @@ func (o *owned) announce() error {
 	return nil
 }
 
-// startWorkers polls both queues: that of the workflows, and that of this machine's activities.
+// startWorkers polls both queues: that of this home on this machine, and the shared one.
 func (o *owned) startWorkers() error {
 	s := o.session
 	register := s.config.Register
@@ -143,14 +142,9 @@ func (o *owned) startWorkers() error {
 			MaxConcurrentWorkflowTaskPollers:        4,
 			// A workflow task that a killed worker was to get goes to another one after this.
 			StickyScheduleToStartTimeout: time.Second,
-			DisableWorkflowWorker:        queue != Queue,
 			DisableRegistrationAliasing:  true,
 		})
-		var registry sdkworker.Registry = w
-		if queue != Queue {
-			registry = activitiesOnly{w}
-		}
-		if err := register(s.config, registry); err != nil {
+		if err := register(s.config, w); err != nil {
 			return fmt.Errorf("registering workflows and activities: %w", err)
 		}
 		if err := w.Start(); err != nil {
@@ -160,13 +154,6 @@ func (o *owned) startWorkers() error {
 	}
 	return nil
 }
-
-// activitiesOnly leaves out workflows, which a worker without them refuses.
-type activitiesOnly struct{ sdkworker.Registry }
-
-func (activitiesOnly) RegisterWorkflow(any)                                         {}
-func (activitiesOnly) RegisterWorkflowWithOptions(any, workflow.RegisterOptions)    {}
-func (activitiesOnly) RegisterDynamicWorkflow(any, workflow.DynamicRegisterOptions) {}
 
 // stop ends the worker and makes way for the next owner. The server takes a second to stop, for the sake of load
 // balancers that aren't there: that goes on behind, and the lock is given back when it is done or the process has ended.
