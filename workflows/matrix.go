@@ -23,8 +23,8 @@ const (
 	longestCellReason = 300
 	// mostCellReasons is of how many cells that did not pass the reason is kept.
 	mostCellReasons = 200
-	// mostCellBytes is what the cells of a record may take: a payload may have 2 MB.
-	mostCellBytes = 1 << 20
+	// mostCellBytes is about what the cells of a record may take: a payload may have 2 MB, and the pipeline is in it too.
+	mostCellBytes = 1_300_000
 )
 
 // RunMatrix runs every cell of a matrix as a child run of its own, at most MaxParallel at once, each resolved when its
@@ -239,7 +239,9 @@ func (m *matrix) end(ctx workflow.Context, verdict stage.Verdict, reason string)
 		reason += "; its record could not be written: " + explain(err)
 	}
 	out := Output{Verdict: verdict, Reason: reason, Results: record.Results, Cells: record.Cells}
-	m.state.Status, m.state.Output = stage.StatusEnded, &out
+	told := out
+	told.Cells = nil // the state has a row for each
+	m.state.Status, m.state.Output = stage.StatusEnded, &told
 	m.mark(ctx, string(verdict))
 	if verdict == stage.Cancelled && closed != nil {
 		return out, temporal.NewCanceledError(out)

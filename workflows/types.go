@@ -93,7 +93,8 @@ type State struct {
 	Stages []StageState `json:"stages"`
 	// Holding is set while the run waits for a Decision.
 	Holding *Holding `json:"holding,omitempty"`
-	Output  *Output  `json:"output,omitempty"`
+	// Output is set once the run has ended; that of a matrix has no Cells, since Stages tells of them.
+	Output *Output `json:"output,omitempty"`
 }
 
 // StageState is where one stage stands.
