@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/groundplan/groundplan/activities/metrics"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
@@ -42,8 +44,8 @@ func (a *Activities) collect(ctx context.Context, in stage.Input, report func(st
 	if found.BadLines > 0 {
 		result.Notes = append(result.Notes, badLines(found))
 	}
-	if err := a.compare(in, &result); err != nil {
-		return stage.Result{}, err
+	if note := a.compare(ctx, in); note != "" {
+		result.Notes = append(result.Notes, note)
 	}
 	result.Assertions = assertions(in, known)
 	broken := brokenReason(result.Assertions)
@@ -100,7 +102,7 @@ func assertions(in stage.Input, v pipelines.Variables) []stage.Assertion {
 			Parameters: in.Parameters, Cell: in.Cell, Env: in.Env, Groups: in.Groups,
 		}, v)
 		if err != nil {
-			holds, explanation = false, err.Error()
+			holds, explanation = false, strings.TrimPrefix(err.Error(), "evaluating `"+asked.Expr+"`: ")
 		}
 		list = append(list, stage.Assertion{Expr: asked.Expr, Position: asked.Position, Held: holds, Explanation: explanation})
 	}
@@ -146,18 +148,18 @@ func (a *Activities) pushReason(in stage.Input, folder runs.Folder) string {
 const defaultRuns = 10
 
 // compare says what came of the comparison with earlier runs.
-func (a *Activities) compare(in stage.Input, result *stage.Result) error {
+func (a *Activities) compare(ctx context.Context, in stage.Input) string {
 	asked := in.Stage.Collect.Compare
 	if asked == nil {
-		return nil
+		return ""
 	}
 	want := asked.Runs
 	if want == 0 {
 		want = defaultRuns
 	}
 	earlier, err := a.Home.List()
-	if err != nil && len(earlier) == 0 {
-		return fmt.Errorf("looking for runs to compare with: %w", err)
+	if err != nil {
+		activity.GetLogger(ctx).Warn("some runs can't be compared with", "error", err)
 	}
 	comparable := 0
 	for _, r := range earlier {
@@ -165,12 +167,10 @@ func (a *Activities) compare(in stage.Input, result *stage.Result) error {
 			comparable++
 		}
 	}
-	note := fmt.Sprintf("compare: too few comparable runs (%d of %d): nothing was compared", comparable, want)
-	if comparable >= want {
-		note = fmt.Sprintf("compare: there are %d comparable runs, but this version can't compare yet: nothing was compared", comparable)
+	if comparable < want {
+		return fmt.Sprintf("compare: too few comparable runs (%d of %d): nothing was compared", comparable, want)
 	}
-	result.Notes = append(result.Notes, note)
-	return nil
+	return fmt.Sprintf("compare: there are %d comparable runs, but this version can't compare yet: nothing was compared", comparable)
 }
 
 // badLines is the note on lines of results.out that are no metrics.

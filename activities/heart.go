@@ -17,8 +17,9 @@ const (
 	slowest  = time.Second
 )
 
-// heart heartbeats the newest progress of one attempt.
+// heart sends the newest progress of one attempt.
 type heart struct {
+	send    func(stage.Progress)
 	mu      sync.Mutex
 	newest  stage.Progress
 	changed chan struct{} // holds one token while newest has not been sent
@@ -28,17 +29,24 @@ type heart struct {
 
 // startHeart begins with what an earlier attempt had reported, so that what people see doesn't fall back.
 func startHeart(ctx context.Context, in stage.Input) *heart {
+	var before stage.Progress
+	if activity.HasHeartbeatDetails(ctx) {
+		_ = activity.GetHeartbeatDetails(ctx, &before) // details of another version of the program tell nothing
+	}
+	before.Stage, before.Attempt = in.Stage.Name, in.Attempt
+	return newHeart(before, func(p stage.Progress) { activity.RecordHeartbeat(ctx, p) })
+}
+
+func newHeart(first stage.Progress, send func(stage.Progress)) *heart {
 	h := &heart{
+		send:    send,
+		newest:  first,
 		changed: make(chan struct{}, 1),
 		over:    make(chan struct{}),
 		ended:   make(chan struct{}),
 	}
-	if activity.HasHeartbeatDetails(ctx) {
-		_ = activity.GetHeartbeatDetails(ctx, &h.newest) // details of another version of the program tell nothing
-	}
-	h.newest.Stage, h.newest.Attempt = in.Stage.Name, in.Attempt
 	h.changed <- struct{}{}
-	go h.beat(ctx)
+	go h.beat()
 	return h
 }
 
@@ -58,7 +66,7 @@ func (h *heart) report(p stage.Progress) {
 	}
 }
 
-func (h *heart) beat(ctx context.Context) {
+func (h *heart) beat() {
 	defer close(h.ended)
 	ticker := time.NewTicker(slowest)
 	defer ticker.Stop()
@@ -72,7 +80,7 @@ func (h *heart) beat(ctx context.Context) {
 		h.mu.Lock()
 		newest := h.newest
 		h.mu.Unlock()
-		activity.RecordHeartbeat(ctx, newest)
+		h.send(newest)
 		select {
 		case <-h.over:
 			return

@@ -102,8 +102,8 @@ func (f Folder) ReadEvents() ([]Event, error) {
 	}
 }
 
-// List reads the records of all runs, the newest first. A run whose record is missing or can't be read is left out of
-// the list, and named in the error beside it.
+// List reads the records of all runs, the newest first. A run whose record can't be read is left out of the list, and
+// named in the error beside it; one that has none, because it is just being started, is only left out.
 func (h Home) List() ([]Record, error) {
 	entries, err := os.ReadDir(filepath.Join(string(h), "runs"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -119,6 +119,9 @@ func (h Home) List() ([]Record, error) {
 			continue
 		}
 		r, err := h.Run(entry.Name()).ReadRecord()
+		if errors.Is(err, ErrNoRecord) {
+			continue
+		}
 		if err != nil {
 			faults = append(faults, err)
 			continue
