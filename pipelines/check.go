@@ -153,7 +153,7 @@ func (c *stageChecker) checkEnded(n *stageNode, e *expression) {
 			continue
 		}
 		other := c.doc.stage(s.segments[0])
-		if other != nil && !c.doc.precedes(other, n) {
+		if other != nil && !c.doc.disordered && !c.doc.precedes(other, n) {
 			c.faults.faultf(e.at, "the stage `%s` has not always ended when `%s` begins: name it in `needs`", other.name, n.name)
 		}
 	}
@@ -190,7 +190,7 @@ func (c *stageChecker) checkSchedule(n *stageNode) {
 		}
 		artifact := c.doc.groups[i].syntax.artifact.text
 		builds := c.artifacts[artifact]
-		if len(builds) > 0 && !slices.ContainsFunc(builds, func(b *stageNode) bool { return c.doc.precedes(b, n) }) {
+		if !c.doc.disordered && len(builds) > 0 && !slices.ContainsFunc(builds, func(b *stageNode) bool { return c.doc.precedes(b, n) }) {
 			c.faults.faultf(n.syntax.key("schedule"), "the artifact `%s` of the group `%s` is not built before this stage: `%s` must come before it",
 				artifact, name, builds[0].name)
 		}
@@ -198,7 +198,7 @@ func (c *stageChecker) checkSchedule(n *stageNode) {
 }
 
 func (c *stageChecker) checkNetworkStage(n *stageNode) {
-	if n.placed.empty() {
+	if n.placed.empty() && !c.doc.disordered {
 		c.faults.faultf(n.syntax.key("network"), "no instance is placed yet: a schedule stage must come before this one")
 	}
 	c.checkNetwork(n.syntax.network)
@@ -278,9 +278,11 @@ func (c *stageChecker) checkRun(n *stageNode) {
 	if r.has("groups") && len(r.groups) == 0 {
 		c.faults.faultf(r.key("groups"), "no group takes part")
 	}
-	if n.placed.empty() {
+	switch {
+	case c.doc.disordered:
+	case n.placed.empty():
 		c.faults.faultf(n.syntax.key("run"), "no instance is placed yet: a schedule stage must come before this one")
-	} else {
+	default:
 		for _, g := range r.groups {
 			if c.doc.isGroup(g.text) && !n.placed.has(c.doc.groupIndex[g.text]) {
 				c.faults.faultf(g.at, "the group `%s` is not placed yet: no schedule stage before this one has it", g.text)
@@ -295,7 +297,7 @@ func (c *stageChecker) checkCollect(n *stageNode) {
 	for _, e := range s.assert {
 		c.checkEnded(n, e)
 	}
-	if s.elasticsearch == nil {
+	if s.elasticsearch == nil || c.doc.disordered {
 		return
 	}
 	for _, other := range c.doc.stages {
@@ -307,6 +309,9 @@ func (c *stageChecker) checkCollect(n *stageNode) {
 
 // checkSideBySide refuses two run stages at the same time on the same group.
 func (c *stageChecker) checkSideBySide() {
+	if c.doc.disordered {
+		return
+	}
 	var runs []*stageNode
 	var groups []set
 	for _, n := range c.doc.stages {
@@ -330,8 +335,8 @@ func (c *stageChecker) checkSideBySide() {
 }
 
 // resolveAnchor says whether a name in a moment is an event's or a state's.
-func resolveAnchor(a Anchor, events []string) (Anchor, error) {
-	if slices.Contains(events, a.State) {
+func resolveAnchor(a Anchor, isEvent func(string) bool) (Anchor, error) {
+	if isEvent(a.State) {
 		a.Event, a.State = a.State, ""
 		return a, nil
 	}

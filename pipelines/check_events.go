@@ -22,6 +22,9 @@ func (c *stageChecker) checkEvents(n *stageNode) {
 	}
 	groups := n.runGroups(c.doc)
 	for i := range events {
+		if c.faults.full() {
+			return
+		}
 		e := &events[i]
 		if e.network != nil {
 			c.checkNetwork(e.network)
@@ -46,10 +49,9 @@ func (c *stageChecker) checkMoment(e *eventSyntax, events []eventSyntax, index m
 	if !ok {
 		return
 	}
-	names := sortedKeys(index)
-	a, err := resolveAnchor(a, names)
+	a, err := resolveAnchor(a, func(name string) bool { _, ok := index[name]; return ok })
 	if err != nil {
-		c.faults.suggestf(e.at.at, nearest(a.State, names), "%v", err)
+		c.faults.suggestf(e.at.at, nearest(a.State, sortedKeys(index)), "%v", err)
 		return
 	}
 	if a.Healed && !events[index[a.Event]].ends() {

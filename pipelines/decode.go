@@ -202,6 +202,12 @@ type object[T any] struct {
 
 func (o *object[T]) decode(d *decoder, raw *yaml.Node) T {
 	var v T
+	keys := map[string]place{}
+	if l, ok := any(&v).(interface {
+		locate(place, map[string]place)
+	}); ok {
+		l.locate(d.at(raw), keys)
+	}
 	n := d.enter(raw)
 	if n == nil {
 		return v
@@ -215,7 +221,6 @@ func (o *object[T]) decode(d *decoder, raw *yaml.Node) T {
 		defer func(before context) { d.context = before }(d.context)
 		d.context = o.context
 	}
-	keys := map[string]place{}
 	for _, p := range d.pairs(n) {
 		keys[p.key.Value] = d.at(p.key)
 		i := slices.IndexFunc(o.fields, func(f field[T]) bool { return f.name == p.key.Value })
@@ -224,11 +229,6 @@ func (o *object[T]) decode(d *decoder, raw *yaml.Node) T {
 			continue
 		}
 		o.fields[i].read(d, p.value, &v)
-	}
-	if l, ok := any(&v).(interface {
-		locate(place, map[string]place)
-	}); ok {
-		l.locate(d.at(raw), keys)
 	}
 	for _, f := range o.fields {
 		if _, ok := keys[f.name]; f.isRequired && !ok && !d.stopped {
@@ -356,15 +356,6 @@ func (m mapping[V]) describe() *description {
 		d.keys = m.keys.String()
 	}
 	return d
-}
-
-// find returns the entry with that key.
-func find[V any](entries []entry[V], key string) (*entry[V], bool) {
-	i := slices.IndexFunc(entries, func(e entry[V]) bool { return e.key == key })
-	if i < 0 {
-		return nil, false
-	}
-	return &entries[i], true
 }
 
 func keysOf[V any](entries []entry[V]) []string {

@@ -15,6 +15,7 @@ type group struct {
 	name   string
 	at     place
 	syntax groupSyntax
+	circle bool // it extends itself
 }
 
 // readGroups lays each group over the one that it extends.
@@ -39,6 +40,9 @@ func (d *Document) readGroups() {
 		if region := g.syntax.region.text; region != "" {
 			d.byRegion[region] = append(d.byRegion[region], g.name)
 		}
+		if g.circle {
+			continue
+		}
 		if g.syntax.artifact.text == "" && !g.syntax.has("artifact") {
 			d.files.faults.faultf(g.at, "the group `%s` needs the key `artifact`", g.name)
 		}
@@ -46,6 +50,11 @@ func (d *Document) readGroups() {
 			d.files.faults.faultf(g.at, "the group `%s` needs the key `instances`", g.name)
 		}
 	}
+}
+
+// weight is how much a group that extends this one takes over.
+func (g *groupSyntax) weight() int {
+	return len(g.args) + len(g.parameters) + len(g.env) + len(g.ports) + len(g.profiles)
 }
 
 // extend settles a group after the one that it extends; path holds the groups that wait for it.
@@ -68,12 +77,19 @@ func (d *Document) extend(i int, index map[string]int, done []bool, path []int) 
 		var names []string
 		for _, k := range append(path[at:], j) {
 			names = append(names, d.groups[k].name)
-			done[k] = true
+			done[k], d.groups[k].circle = true, true
 		}
 		d.files.faults.faultf(base.at, "groups extend each other in a circle: %s", strings.Join(names, " → "))
 		return
 	}
 	d.extend(j, index, done, path)
+	if d.inherited += d.groups[j].syntax.weight(); d.inherited > maxValues {
+		if !done[i] {
+			d.files.faults.faultf(base.at, "the groups hold more than %d values once `extends` is worked out", maxValues)
+		}
+		done[i] = true
+		return
+	}
 	if !done[i] {
 		g.syntax = g.syntax.inherit(d.groups[j].syntax)
 		done[i] = true

@@ -31,6 +31,7 @@ type Document struct {
 	groups     []group
 	groupIndex map[string]int
 	byRegion   map[string][]string // region → its groups
+	inherited  int                 // values that groups took over from others
 	stages     []*stageNode
 	byName     map[string]*stageNode
 	events     map[string]bool // names of all events
@@ -39,6 +40,8 @@ type Document struct {
 	axisKinds  map[string]kind
 	cells      []cell
 	set        map[string]any // --set, as typed values
+	// disordered says that what comes before what is not known, for a reason that is a fault already.
+	disordered bool
 	// weight is about how much work one cell is.
 	weight int
 }
@@ -81,7 +84,7 @@ func read(b Bundle, files *reader) (*Document, error) {
 		return nil, files.faults.err()
 	}
 	d.syntax, d.weight = main.pipeline, main.weight
-	d.root = &scope{doc: d, src: main.src, parameters: d.syntax.parameters}
+	d.root = newScope(d, main.src, d.syntax.parameters)
 	d.readEnv(&b)
 	d.readSet(b.Set)
 	d.readMatrix()

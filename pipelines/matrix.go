@@ -8,8 +8,9 @@ import (
 
 const (
 	maxCells = 10_000
-	// maxExclusions bounds cells times exclusions.
-	maxExclusions = 200_000
+	maxAxis  = 1000 // values of one axis, and of an enum
+	// maxRowWork bounds cells times rows of exclude and include.
+	maxRowWork = 500_000
 )
 
 // axis is a dimension of the matrix with its typed values.
@@ -70,8 +71,12 @@ func (d *Document) readMatrix() {
 				a.kind = t.kind
 			}
 		}
-		if len(e.value) == 0 {
+		switch {
+		case len(e.value) == 0:
 			faults.faultf(e.at, "the axis `%s` has no values", e.key)
+		case len(e.value) > maxAxis:
+			faults.faultf(e.at, "the axis `%s` has %d values, more than the limit of %d", e.key, len(e.value), maxAxis)
+			continue
 		}
 		for _, v := range e.value {
 			literal := v.as(faults, a.kind)
@@ -112,8 +117,8 @@ func (d *Document) readCells() {
 			return
 		}
 	}
-	if count*len(m.exclude) > maxExclusions {
-		faults.faultf(m.key("exclude"), "%d cells with %d exclusions are too many", count, len(m.exclude))
+	if rows := len(m.exclude) + len(m.include); count*rows > maxRowWork {
+		faults.faultf(m.place, "%d cells with %d rows of exclude and include are too many", count, rows)
 		return
 	}
 	var all []cell

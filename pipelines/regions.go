@@ -145,5 +145,8 @@ func (r *regions) of(names map[string]bool) map[string]map[string]Duration {
 			}
 		}
 	}
+	if len(part) == 0 {
+		return nil
+	}
 	return part
 }

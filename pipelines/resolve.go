@@ -142,15 +142,15 @@ func (r *resolver) parameters(s *scope) map[string]any {
 // given is the value that a parameter was given from outside its file; nil when it was not.
 func (r *resolver) given(s *scope, name string, k kind) any {
 	if s.parent != nil {
-		w, ok := find(s.with, name)
-		if !ok {
+		w, ok := s.with[name]
+		switch {
+		case !ok:
 			return nil
-		}
-		if w.value.expr != nil {
-			v, _ := r.evaluate(s.parent, w.value)
+		case w.expr != nil:
+			v, _ := r.evaluate(s.parent, w)
 			return v
 		}
-		return value{at: w.value.at, literal: w.value.literal}.as(r.faults, k)
+		return w.as(&collector{}, k) // its faults are told by the check
 	}
 	if i := slices.IndexFunc(r.doc.axes, func(a axis) bool { return a.name == name }); i >= 0 {
 		return r.cell.values[i]
@@ -300,6 +300,7 @@ func (r *resolver) resolveGroups() {
 
 func (r *resolver) resolveGroup(g group) Group {
 	s, root := g.syntax, r.doc.root
+	r.tainted = r.tainted || !s.instances.written()
 	out := Group{
 		Name: g.name, Artifact: s.artifact.text, Region: s.region.text,
 		Instances:  int(get(r, root, s.instances, int64(0))),

@@ -17,14 +17,13 @@ func (r *resolver) resolveRun(n *stageNode) *Run {
 			break
 		}
 	}
-	var names []string
+	names := map[string]bool{}
 	for i := range s.events {
-		if name := s.events[i].name.text; name != "" {
-			names = append(names, name)
-		}
+		names[s.events[i].name.text] = true
 	}
+	isEvent := func(name string) bool { return name != "" && names[name] }
 	for i := range s.events {
-		out.Events = append(out.Events, r.resolveEvent(in, &s.events[i], names))
+		out.Events = append(out.Events, r.resolveEvent(in, &s.events[i], isEvent))
 	}
 	return out
 }
@@ -39,14 +38,14 @@ func (r *resolver) checkTestground(entries []entry[value], values map[string]str
 	}
 }
 
-func (r *resolver) resolveEvent(in *scope, e *eventSyntax, names []string) Event {
+func (r *resolver) resolveEvent(in *scope, e *eventSyntax, isEvent func(string) bool) Event {
 	out := Event{
 		Name:    e.name.text,
 		For:     get(r, in, e.duration, Duration(0)),
 		Restart: get(r, in, e.restart, Duration(0)),
 	}
 	if a, ok := e.at.literal.(Anchor); ok {
-		out.At, _ = resolveAnchor(a, names) // the check has told what is wrong
+		out.At, _ = resolveAnchor(a, isEvent) // the check has told what is wrong
 	} else {
 		out.At.Offset = get(r, in, e.at, Duration(0))
 	}

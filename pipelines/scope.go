@@ -11,16 +11,25 @@ type scope struct {
 	src        *source
 	parameters []entry[parameterSyntax]
 	// with and parent are set for an included file: the values that it was given, and whose names those may use.
-	with   []entry[value]
+	with   map[string]value
 	parent *scope
+	index  map[string]int // of parameters
+}
+
+func newScope(doc *Document, src *source, parameters []entry[parameterSyntax]) *scope {
+	s := &scope{doc: doc, src: src, parameters: parameters, index: make(map[string]int, len(parameters))}
+	for i, p := range parameters {
+		s.index[p.key] = i
+	}
+	return s
 }
 
 func (s *scope) parameter(name string) (*parameterSyntax, bool) {
-	e, ok := find(s.parameters, name)
+	i, ok := s.index[name]
 	if !ok {
 		return nil, false
 	}
-	return &e.value, true
+	return &s.parameters[i].value, true
 }
 
 // scopeNames are the names that an expression in a context of a scope may use.

@@ -84,19 +84,17 @@ func (s *source) oversize() string {
 	if len(s.text) > maxFileBytes {
 		return fmt.Sprintf("the file has %d bytes, more than the limit of 1 MiB", len(s.text))
 	}
-	structural, flow, indent := 0, 0, 0
-	lineStart, column := true, 0
+	structural, flow := 0, 0
+	lineStart := true
 	for i := range len(s.text) {
 		switch c := s.text[i]; {
 		case c == '\n':
 			structural++
-			lineStart, column = true, 0
+			lineStart = true
 			continue
 		case lineStart && (c == ' ' || c == '-' || c == '?'):
-			column++
 			if c != ' ' {
 				structural++
-				indent = max(indent, column)
 			}
 			continue
 		case c == '[' || c == '{':
@@ -141,12 +139,18 @@ func decodeYAML(decoder *yaml.Decoder, into *yaml.Node) (err error) {
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
+// countedFromZero are messages for which the YAML parser counts lines from 0 rather than from 1.
+var countedFromZero = regexp.MustCompile(`did not find expected (<|node content|'-' indicator|key|',' or)|found undefined tag|directive|incompatible`)
+
 // syntaxFault places what the YAML parser says: it knows the line only.
 func (s *source) syntaxFault(faults *collector, err error) {
 	line, message := 1, strings.ReplaceAll(err.Error(), "\n", " ")
 	if m := yamlError.FindStringSubmatch(message); m != nil {
 		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
 			line = n
+		}
+		if m[1] != "" && countedFromZero.MatchString(m[2]) {
+			line++
 		}
 		message = m[2]
 	}

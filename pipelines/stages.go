@@ -115,12 +115,14 @@ func (s *splicer) include(i *includeSyntax, in *scope, path []string) {
 	if f == nil {
 		return
 	}
-	first := f.included == nil
 	included := f.include(s.doc.files)
-	if first {
-		s.doc.weight += f.weight
+	if s.doc.weight += f.weight; s.doc.weight > maxValues {
+		s.full = true
+		faults.faultf(i.place, "the pipeline holds more than %d values once its includes are spliced", maxValues)
+		return
 	}
-	inner := &scope{doc: s.doc, src: f.src, parameters: included.parameters, with: i.with, parent: in}
+	inner := newScope(s.doc, f.src, included.parameters)
+	inner.parent, inner.with = in, make(map[string]value, len(i.with))
 	s.checkWith(i, inner)
 	s.splice(included.stages, inner, append(path[:len(path):len(path)], target))
 }
@@ -139,20 +141,18 @@ func (s *splicer) checkWith(i *includeSyntax, inner *scope) {
 		if w.value.expr != nil {
 			w.value.expr.want = p.inferred
 			w.value.form = &scalar{kind: p.inferred, allow: p.allows}
+			inner.with[w.key] = w.value
 			continue
 		}
-		t, ok := w.value.literal.(typed)
-		if !ok {
-			continue // settled by an earlier splice of the same row, or wrong
-		}
-		if v := (value{at: w.value.at, literal: t}).as(faults, p.inferred); v != nil {
+		inner.with[w.key] = w.value
+		if v := w.value.as(faults, p.inferred); v != nil {
 			if err := p.allows(v); err != nil {
 				faults.faultf(w.value.at, "%v", err)
 			}
 		}
 	}
 	for _, p := range inner.parameters {
-		if _, given := find(i.with, p.key); !given && p.value.fallback.literal == nil && !p.value.fallback.written() {
+		if _, given := inner.with[p.key]; !given && p.value.fallback.literal == nil && !p.value.fallback.written() {
 			faults.faultf(i.place, "%s needs a value for the parameter `%s`: with: {%s: …}", inner.src.path, p.key, p.key)
 		}
 	}
@@ -196,6 +196,7 @@ func (d *Document) nameStages() {
 // connect settles what each stage needs, and what has ended before it.
 func (d *Document) connect() {
 	for i, n := range d.stages {
+		d.disordered = d.disordered || n.kind == ""
 		if !n.syntax.has("needs") {
 			if i > 0 {
 				n.needs = []int{i - 1}
@@ -206,7 +207,9 @@ func (d *Document) connect() {
 			other := d.byName[need.text]
 			switch {
 			case need.text == "":
+				d.disordered = true
 			case other == nil:
+				d.disordered = true
 				u := unknown("stage", need.text, d.stageNames())
 				d.files.faults.suggestf(need.at, u.suggestion, "%s", u.message)
 			case slices.Contains(n.needs, other.index):
@@ -253,6 +256,7 @@ func (d *Document) order() {
 		}
 	}
 	if done < len(d.stages) {
+		d.disordered = true
 		d.circle(waiting)
 	}
 }

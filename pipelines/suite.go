@@ -44,7 +44,7 @@ func (n Notify) URL(secret func(name string) (string, bool)) (string, error) {
 		return n.Webhook, nil
 	}
 	none := func(string) bool { return false }
-	c, faults := compile(n.Webhook[1:], kindString, none, scopeNames{&scope{}, contextSecret})
+	c, faults := compile(n.Webhook[1:], kindString, none, scopeNames{newScope(nil, nil, nil), contextSecret})
 	if faults != nil {
 		return "", fmt.Errorf("working out the webhook `%s`: %s", clip(n.Webhook), faults[0].message)
 	}
@@ -119,7 +119,7 @@ func (r *reader) parseSuite(src *source) *Suite {
 	d := &decoder{src: src, faults: r.faults}
 	syntax := suiteObject.decode(d, node)
 	doc := &Document{}
-	in := &scope{doc: doc, src: src}
+	in := newScope(doc, src, nil)
 	for _, e := range d.exprs {
 		var faults []expressionFault
 		e.compiled, faults = compile(e.text, e.want, doc.isGroup, scopeNames{in, e.context})

@@ -227,6 +227,10 @@ func checkParameter(d *decoder, p *parameterSyntax) {
 		p.inferred = kindString
 		return
 	}
+	if len(p.enum) > maxAxis {
+		d.faults.faultf(p.key("enum"), "an enum has at most %d values, this one has %d", maxAxis, len(p.enum))
+		p.enum = p.enum[:maxAxis]
+	}
 	p.fallback.literal = p.fallback.as(d.faults, p.inferred)
 	for i := range p.enum {
 		p.enum[i].literal = p.enum[i].as(d.faults, p.inferred)
