@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/groundplan/groundplan/activities/stage"
 )
 
@@ -14,7 +16,7 @@ func (a *Activities) Halt(ctx context.Context, in stage.Input) error {
 	if why != "" {
 		return nil // nothing runs where this worker can't start anything
 	}
-	err := beating(ctx, func(ctx context.Context) error {
+	err := beating(ctx, in.Stage.Name, "halting the instances", func(ctx context.Context) error {
 		if in.Stage.Run != nil {
 			return ground.HaltStage(ctx, in)
 		}
@@ -32,16 +34,16 @@ func (a *Activities) Release(ctx context.Context, in stage.Release) error {
 	if why != "" {
 		return nil
 	}
-	err := beating(ctx, func(ctx context.Context) error { return ground.Release(ctx, in.Run) })
+	err := beating(ctx, "", "releasing the placement", func(ctx context.Context) error { return ground.Release(ctx, in.Run) })
 	if err != nil {
 		return fmt.Errorf("releasing the placement of %s: %w", in.Run.ID, err)
 	}
 	return nil
 }
 
-// beating heartbeats while work goes on.
-func beating(ctx context.Context, work func(context.Context) error) error {
-	h := startHeart(ctx, stage.Input{})
+// beating heartbeats what is being done while work goes on.
+func beating(ctx context.Context, stageName, note string, work func(context.Context) error) error {
+	h := newHeart(stage.Progress{Stage: stageName, Note: note}, func(p stage.Progress) { activity.RecordHeartbeat(ctx, p) })
 	defer h.stop()
 	return work(ctx)
 }

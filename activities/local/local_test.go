@@ -327,3 +327,32 @@ func TestWorkerKilledAnywhere(t *testing.T) {
 		})
 	}
 }
+
+// TestAThousand places and runs 1,000 instances, and says how long each part took.
+func TestAThousand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("placing 1,000 instances takes a while: run without -short")
+	}
+	b := newBench(t, 1000)
+	timed := func(what string, do func()) {
+		began := time.Now()
+		do()
+		t.Logf("%s: %v", what, time.Since(began))
+	}
+	timed("schedule", func() { b.want(b.schedule(), stage.Passed, "") })
+	timed("schedule again", func() { b.want(b.schedule(), stage.Passed, "") })
+	timed("run", func() { b.want(b.run(b.runInput("ok", 1)), stage.Passed, "") })
+	stalled := b.running(t.Context(), b.runInput("stall", 2))
+	timed("halt", func() {
+		if err := b.ground.Halt(t.Context(), b.in.Run); err != nil {
+			t.Error(err)
+		}
+	})
+	<-stalled
+	timed("release", func() {
+		if err := b.ground.Release(t.Context(), b.in.Run); err != nil {
+			t.Error(err)
+		}
+	})
+	b.gone()
+}
