@@ -67,6 +67,9 @@ func play(t *testing.T, s story) string {
 	env.SetStartTime(epoch)
 	env.SetTestTimeout(time.Minute)
 	env.SetContinueAsNewSuggested(s.suggest)
+	if s.continued {
+		env.SetContinuedExecutionRunID("the-one-before")
+	}
 	Register(env)
 	c := &course{env: env, s: s, calls: map[string]*call{}}
 	c.listen()
@@ -305,6 +308,9 @@ func (c *course) act(a action) {
 	case "cancel":
 		c.add(a.at, "cancel")
 		c.env.CancelWorkflow()
+	case "suggest":
+		c.add(a.at, "the server suggests to continue as new")
+		c.env.SetContinueAsNewSuggested(true)
 	case "state":
 		c.add(a.at, "state: "+c.state())
 	case "decide":
@@ -376,12 +382,7 @@ func (c *course) tellEnd(text *bytes.Buffer) {
 		fmt.Fprintln(text, "completed")
 		err = c.env.GetWorkflowResult(&out)
 	case errors.As(err, &again):
-		var next MatrixInput
-		if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, &next); err != nil {
-			fmt.Fprintln(text, err)
-		}
-		done, _ := json.Marshal(next.Done)
-		fmt.Fprintf(text, "continued as new with %d of %d cells done: %s\n", len(next.Done), len(next.Cells), done)
+		fmt.Fprintln(text, "continued as new "+c.next(again))
 		return
 	default:
 		var ok bool
@@ -408,4 +409,32 @@ func (c *course) tellEnd(text *bytes.Buffer) {
 		fmt.Fprintf(text, "  %s\n", strings.TrimSpace(fmt.Sprintf("%s %v %s %s", cell.Run, cell.Values, cell.Verdict, cell.Reason)))
 	}
 	fmt.Fprintf(text, "finally %s\n", c.state())
+}
+
+// next tells with what a run continues.
+func (c *course) next(again *workflow.ContinueAsNewError) string {
+	from := func(next any) {
+		if err := converter.GetDefaultDataConverter().FromPayloads(again.Input, next); err != nil {
+			panic(err)
+		}
+	}
+	if c.s.matrix != nil {
+		var next MatrixInput
+		from(&next)
+		done, _ := json.Marshal(next.Done)
+		return fmt.Sprintf("with %d of %d cells done: %s", len(next.Done), len(next.Cells), done)
+	}
+	var next Input
+	from(&next)
+	var text []string
+	for _, r := range next.Earlier {
+		text = append(text, fmt.Sprintf("%s #%d %s", r.Stage, r.Attempt, r.Verdict))
+	}
+	for _, r := range next.Tries {
+		text = append(text, fmt.Sprintf("before: %s #%d %s", r.Stage, r.Attempt, r.Verdict))
+	}
+	if next.Aborted != "" {
+		text = append(text, "aborted by "+next.Aborted)
+	}
+	return fmt.Sprintf("with %s; started %s", strings.Join(text, ", "), c.since(next.Started))
 }

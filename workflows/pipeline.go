@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -29,6 +30,9 @@ import (
 // itself), continue, or hold: the placement stays, and the run waits for UpdateDecide until holdFor is over, and then
 // aborts. One stage holds at a time.
 //
+// History. A long run continues as new between stages, when the server suggests it, so that its history stays far below
+// the limit at which it would be terminated without releasing anything.
+//
 // End. Whatever happens, the placement is released and the record written before the workflow closes. A cancelled run
 // closes as Canceled, with its Output as the details of the error (see OutputOf); every other one as Completed.
 func RunPipeline(ctx workflow.Context, in Input) (Output, error) {
@@ -41,6 +45,11 @@ func RunPipeline(ctx workflow.Context, in Input) (Output, error) {
 	}
 	e.recordStart(ctx)
 	e.runStages(ctx)
+	if e.cut && ctx.Err() == nil {
+		_ = e.recording.Get(ctx, nil) // the next execution writes it again
+		return Output{}, workflow.NewContinueAsNewError(ctx, WorkflowPipeline, e.next())
+	}
+	e.skipRest(ctx)
 	verdict, reason := e.verdict()
 	return e.end(ctx, verdict, reason)
 }
@@ -67,6 +76,9 @@ type execution struct {
 	artifacts map[string]stage.Artifact
 	attempts  map[string]int // stage → the number of its newest attempt
 
+	awaits    map[string][]string // stage → the stages that end before its turn comes
+	begun     bool                // a stage had its turn in this execution
+	cut       bool                // the history is long: no stage begins any more in this execution
 	started   time.Time
 	aborted   string // the stage that aborted the run
 	cancelled string // what cancelling the run cut short, as the end of a sentence
@@ -94,19 +106,25 @@ func newExecution(ctx workflow.Context, in Input) *execution {
 		e.row[s.Name] = i
 		e.state.Stages = append(e.state.Stages, StageState{Name: s.Name, Kind: s.Kind, Phase: PhasePending})
 	}
-	e.takeEarlier()
+	e.takeEarlier(workflow.GetInfo(ctx).ContinuedExecutionRunID != "")
+	e.awaits = awaits(in.Pipeline.Stages, e.ended)
 	return e
 }
 
-// takeEarlier takes over what an earlier execution of the run came to.
-func (e *execution) takeEarlier() {
+// takeEarlier takes over what an earlier execution of the run came to; continued: that one has not ended the run, but
+// handed it on.
+func (e *execution) takeEarlier(continued bool) {
+	if continued {
+		e.aborted = e.in.Aborted
+	}
 	for _, t := range e.in.Tries {
 		e.attempts[t.Stage] = max(e.attempts[t.Stage], t.Attempt)
 	}
 	held := map[string]int{}
 	for _, r := range e.in.Earlier {
 		e.attempts[r.Stage] = max(e.attempts[r.Stage], r.Attempt)
-		if _, known := e.row[r.Stage]; !known || r.Verdict == stage.Skipped || r.Verdict == stage.Cancelled {
+		undone := r.Verdict == stage.Cancelled || r.Verdict == stage.Skipped && !continued
+		if _, known := e.row[r.Stage]; !known || undone {
 			continue // nothing was done, so nothing holds: its turn comes again
 		}
 		held[r.Stage] = r.Attempt
@@ -140,17 +158,17 @@ func (e *execution) runStages(ctx workflow.Context) {
 // carryOut takes one stage from waiting for its turn to its end.
 func (e *execution) carryOut(ctx workflow.Context, s pipelines.Stage) {
 	turn := func() bool {
-		for _, need := range s.Needs {
-			if !e.ended(need) {
-				return false
-			}
-		}
-		return true
+		return e.cut || !slices.ContainsFunc(e.awaits[s.Name], func(need string) bool { return !e.ended(need) })
 	}
 	if err := workflow.Await(ctx, turn); err != nil {
 		e.skip(ctx, s, "the run was cancelled")
 		return
 	}
+	e.cut = e.cut || e.begun && workflow.GetInfo(ctx).GetContinueAsNewSuggested()
+	if e.cut {
+		return
+	}
+	e.begun = true
 	for {
 		result := e.takeTurn(ctx, s)
 		if e.goesOn(ctx, s, result) {

@@ -26,21 +26,24 @@ var update = flag.Bool("update", false, "write the golden courses of the stories
 //	earlier STAGE VERDICT ATTEMPT               a result of an earlier execution that still holds
 //	tried STAGE VERDICT ATTEMPT                 an attempt of an earlier execution
 //	done CELL VERDICT                           a cell that an earlier execution finished
-//	suggest                                     the server wants the history to be cut
+//	suggest                                     the server suggests to continue as new, from the beginning
+//	continued [STAGE]                           continued as new, with the run aborted by STAGE
 //	answer CALL TAKES VERDICT [REASON] [failing=a/1,b/2]
 //	answer CALL TAKES error|fatal|panic|timeout MESSAGE
 //	at TIME cancel
+//	at TIME suggest
 //	at TIME state
 //	at TIME decide ACTION [STAGE]
 //
 // CALL is a stage, halt, release, record or resolve, for a cell with `RUN/` before it. Answers to the same call are given
 // in their order; a call without one takes 10s and passes (halt, release, record, resolve: 1s).
 type story struct {
-	in      Input
-	matrix  *MatrixInput
-	suggest bool
-	answers []answer
-	actions []action
+	in        Input
+	matrix    *MatrixInput
+	suggest   bool
+	continued bool
+	answers   []answer
+	actions   []action
 }
 
 type answer struct {
@@ -104,6 +107,11 @@ func (s *story) read(w []string) (err error) {
 		s.matrix.Done = append(s.matrix.Done, CellDone{Cell: number(w[1]), Verdict: stage.Verdict(w[2])})
 	case "suggest":
 		s.suggest = true
+	case "continued":
+		s.continued = true
+		if len(w) > 1 {
+			s.in.Aborted = w[1]
+		}
 	case "answer":
 		a := answer{call: w[1], takes: duration(w[2]), what: w[3]}
 		for _, word := range w[4:] {

@@ -44,6 +44,9 @@ type Input struct {
 	Tries []stage.Result `json:"tries,omitempty"`
 	// Started is when the run first started; zero: now.
 	Started time.Time `json:"started,omitzero"`
+	// Aborted is the stage that aborted the run before its history was cut. RunPipeline hands it to itself; nobody else
+	// sets it, and an execution that wasn't continued as new ignores it.
+	Aborted string `json:"aborted,omitempty"`
 	// Bounds on what is waited for; zero: the defaults of this package. HeartbeatTimeout is how long a silent
 	// activity counts as alive.
 	HeartbeatTimeout time.Duration `json:"heartbeatTimeout,omitempty"`
