@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -27,7 +28,7 @@ func dial(config Config, where *locator) (client.Client, error) {
 	options.ConnectionOptions.DialOptions = []grpc.DialOption{
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 5 * time.Second,
+			MinConnectTimeout: connectTimeout,
 		}),
 	}
 	if where.external == "" {
@@ -35,16 +36,30 @@ func dial(config Config, where *locator) (client.Client, error) {
 		// Compression costs more than the loopback saves by it.
 		options.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 		options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions,
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-				address, err := where.address()
-				if err != nil {
-					return nil, err
-				}
-				var dialer net.Dialer
-				return dialer.DialContext(ctx, "tcp", address)
-			}))
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return where.connect(ctx) }))
 	}
 	return client.NewLazyClient(options)
+}
+
+// connectTimeout is how long one try to connect may take.
+const connectTimeout = 5 * time.Second
+
+// connect connects to the embedded services wherever they are, as soon as they are up: while nobody runs them, or who did
+// was killed, it waits here. A refusal would have gRPC back off, and the session would be late when they are back.
+func (l *locator) connect(ctx context.Context) (net.Conn, error) {
+	var dialer net.Dialer
+	for {
+		address, err := l.address()
+		if err == nil {
+			var connection net.Conn
+			if connection, err = dialer.DialContext(ctx, "tcp", address); err == nil {
+				return connection, nil
+			}
+		}
+		if sleep(ctx, pause/10) != nil {
+			return nil, fmt.Errorf("connecting to the embedded Temporal: %w", err)
+		}
+	}
 }
 
 // retry calls until the answer is one, over restarts of the services, as long as the context allows.

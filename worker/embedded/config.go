@@ -83,6 +83,8 @@ func tuning() dynamicconfig.StaticClient {
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():      2000,
 		dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 2000,
 		dynamicconfig.OutboundProcessorMaxPollRPS.Key():   2000,
+		// Allows for clocks that differ; there is one. With the default of a second a retry after 1 ms comes a second late.
+		dynamicconfig.TimerProcessorMaxTimeShift.Key(): 20 * time.Millisecond,
 		// One partition per queue: a task never waits in one for a poller of another.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
