@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -42,8 +43,9 @@ type connection struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu   sync.Mutex
-	next int64
+	next atomic.Int64 // id of a request
+
+	mu sync.Mutex
 	// calls are the requests that something is still expected for, by id.
 	calls map[string]*call
 	ws    *websocket.Conn // nil while there is none
@@ -219,28 +221,26 @@ func (c *connection) end(err error) {
 
 // start sends a request and returns its id. It waits for a connection at most as long as ctx.
 func (c *connection) start(ctx context.Context, r request, k *call) (string, error) {
+	r.ID = strconv.FormatInt(c.next.Add(1)-1, 10)
+	var err error
+	if k.message, err = encode(r); err != nil {
+		return "", err
+	}
 	for {
 		c.mu.Lock()
-		if c.ended != nil {
-			c.mu.Unlock()
-			return "", c.ended
-		}
-		ws, up := c.ws, c.up
-		if ws != nil {
-			r.ID = strconv.FormatInt(c.next, 10)
-			c.next++
-			message, err := json.Marshal(r)
-			if err != nil {
-				c.mu.Unlock()
-				return "", err
-			}
-			k.message, k.sent = message, true
+		ws, up, ended := c.ws, c.up, c.ended
+		if ended == nil && ws != nil {
+			k.sent = true
 			c.calls[r.ID] = k
-			c.mu.Unlock()
-			c.write(ws, message)
-			return r.ID, nil
 		}
 		c.mu.Unlock()
+		switch {
+		case ended != nil:
+			return "", ended
+		case ws != nil:
+			c.write(ws, k.message)
+			return r.ID, nil
+		}
 		select {
 		case <-up:
 		case <-ctx.Done():

@@ -42,7 +42,7 @@ type Topic[T any] string
 
 // Publish appends an item and returns its number, from 1.
 func (t Topic[T]) Publish(ctx context.Context, run *Run, item T) (int64, error) {
-	payload, err := json.Marshal(item)
+	payload, err := encode(item)
 	if err != nil {
 		return 0, fmt.Errorf("publishing on %s: %w", string(t), err)
 	}

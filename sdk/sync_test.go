@@ -38,6 +38,9 @@ func TestStatesAndTopics(t *testing.T) {
 		})
 	}
 	work.Wait()
+	if first := s.Items(prefix + "topics:peers")[0]; !strings.Contains(first, `"x<>&"`) {
+		t.Errorf("what has to be escaped in HTML only is escaped: %s", first)
+	}
 	if none, err := peers.Collect(t.Context(), joined(t, s, reachIn), 0); err != nil || len(none) != 0 {
 		t.Error(none, err)
 	}

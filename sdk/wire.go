@@ -1,6 +1,9 @@
 package sdk
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+)
 
 // The protocol: one JSON document per WebSocket message, replies by the request's id.
 
@@ -41,4 +44,15 @@ type reply struct {
 	Publish   *sequence `json:"publish"`
 	Subscribe string    `json:"subscribe"` // a JSON document as a string
 	Signal    *sequence `json:"signal_entry"`
+}
+
+// encode is json.Marshal, but leaves <, > and & as they are: there is no HTML here, and six bytes for one are many.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
