@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,6 +313,10 @@ func TestErrorsAndResultsOfTheGround(t *testing.T) {
 		return stage.Result{Verdict: stage.Failed, Reason: "1 of 3 instances did not succeed", Notes: []string{"mind the gap"}}, nil
 	}
 	b.must("run", input(runStage))
+	b.ground.act = func(context.Context, func(stage.Progress)) (stage.Result, error) {
+		return stage.Result{}, fmt.Errorf("noting what is placed: %w", syscall.ENOSPC)
+	}
+	b.must("run", input(runStage))
 	b.ground.act = func(context.Context, func(stage.Progress)) (stage.Result, error) { return stage.Result{}, nil }
 	if result := b.must("run", input(runStage)); result.Verdict != stage.Invalid {
 		t.Errorf("a result without a verdict became %+v", result)
@@ -320,6 +325,8 @@ func TestErrorsAndResultsOfTheGround(t *testing.T) {
 stage-started: stage "run-stage" started (attempt 2)
 stage-ended: stage "run-stage" ended: failed: 1 of 3 instances did not succeed
 note: mind the gap
+stage-started: stage "run-stage" started (attempt 2)
+stage-ended: stage "run-stage" ended: invalid: the disk is full: noting what is placed: no space left on device
 stage-started: stage "run-stage" started (attempt 2)
 stage-ended: stage "run-stage" ended: invalid: the stage ended without a verdict: this is a fault of groundplan
 `

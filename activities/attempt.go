@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -41,6 +42,9 @@ func (a *Activities) attempt(ctx context.Context, in stage.Input, work body, hal
 	heart := startHeart(ctx, in)
 	result, err := work(inner, heart.report)
 	heart.stop()
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		result, err = invalid("the disk is full: %v", err), nil
+	}
 	if err == nil {
 		result = complete(result, in, started)
 		a.ends(ctx, in, result)

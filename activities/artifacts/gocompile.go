@@ -24,10 +24,11 @@ func (b *goBuild) compile(ctx context.Context, folder string, in goInputs) error
 		return fmt.Errorf("making a folder to build in: %w", err)
 	}
 	defer os.RemoveAll(scratch)
-	b.tool.env = append(b.tool.env, "GOTMPDIR="+scratch) // a compiler that is killed leaves nothing elsewhere
+	inScratch := *b
+	inScratch.tool.env = append(slices.Clone(b.tool.env), "GOTMPDIR="+scratch) // a compiler that is killed leaves nothing elsewhere
 	args := []string{"build", "-trimpath", "-buildvcs=false"}
 	if len(in.Replace)+len(in.Require) > 0 {
-		modfile, err := b.overriding(ctx, scratch, in)
+		modfile, err := inScratch.overriding(ctx, scratch, in)
 		if err != nil {
 			return err
 		}
@@ -39,7 +40,7 @@ func (b *goBuild) compile(ctx context.Context, folder string, in goInputs) error
 	program := filepath.Join(folder, "program")
 	args = append(args, in.Flags...)
 	args = append(args, "-o", program, packageArgument(in.Package))
-	if err := b.compiler(ctx, args); err != nil {
+	if err := inScratch.compiler(ctx, args); err != nil {
 		return err
 	}
 	return checkProgram(program, in)

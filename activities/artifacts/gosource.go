@@ -46,23 +46,38 @@ func (s *Store) buildGo(ctx context.Context, order Order, source pipelines.GoSou
 	if err != nil {
 		return stage.Artifact{}, err
 	}
-	inputs, err := b.inputs(ctx)
-	if err := errors.Join(err, b.index.save()); err != nil {
-		return stage.Artifact{}, err
-	}
-	described, err := json.Marshal(inputs)
+	inputs, described, err := b.describe(ctx)
 	if err != nil {
-		return stage.Artifact{}, fmt.Errorf("describing %s: %w", order.Name, err)
+		return stage.Artifact{}, err
 	}
 	digest := hexSum(described)
 	program, cached, err := s.obtain(ctx, order, digest, described, func(folder string) error {
 		order.note("compiling " + order.Name)
-		return b.compile(ctx, folder, inputs)
+		if err := b.compile(ctx, folder, inputs); err != nil {
+			return err
+		}
+		if _, after, err := b.describe(ctx); err != nil || hexSum(after) != digest {
+			return errors.Join(fmt.Errorf("the sources of %s changed while they were compiled", order.Name), err)
+		}
+		return nil
 	})
 	if err != nil {
 		return stage.Artifact{}, err
 	}
 	return stage.Artifact{Name: order.Name, Digest: digest, Path: program, Cached: cached}, nil
+}
+
+// describe gathers all that goes into the program, also as the JSON that its digest is of.
+func (b *goBuild) describe(ctx context.Context) (goInputs, []byte, error) {
+	inputs, err := b.inputs(ctx)
+	if err := errors.Join(err, b.index.save()); err != nil {
+		return inputs, nil, err
+	}
+	described, err := json.Marshal(inputs)
+	if err != nil {
+		return inputs, nil, fmt.Errorf("describing %s: %w", b.order.Name, err)
+	}
+	return inputs, described, nil
 }
 
 // goBuild is one build of a Go program under way.

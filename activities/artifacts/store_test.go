@@ -499,3 +499,45 @@ func TestCancel(t *testing.T) {
 
 // runningGo matches the version of the go command in what it says.
 var runningGo = regexp.MustCompile(`running go [0-9.]+`)
+
+func TestSourcesThatChangeWhileTheyAreCompiled(t *testing.T) {
+	w := newWorkbench(t).write(plain("one"))
+	order := w.order(pipelines.Source{Go: &pipelines.GoSource{Module: "plan"}})
+	order.Note = func(string) { w.write(plain("two")) }
+	artifact, err := w.store.Build(t.Context(), order)
+	var fault *Fault
+	if err == nil || errors.As(err, &fault) || !strings.Contains(err.Error(), "changed while they were compiled") {
+		t.Fatalf("got %+v, %v", artifact, err)
+	}
+	w.must(pipelines.GoSource{}, "two")
+	w.write(plain("one")).must(pipelines.GoSource{}, "one")
+}
+
+func TestCgo(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("there is no C compiler to build with")
+	}
+	w := newWorkbench(t).write(map[string]string{
+		"plan/go.mod":  "module example.test/plan\n\ngo 1.21\n",
+		"plan/main.go": "package main\n\n// #include \"text.h\"\nimport \"C\"\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(C.TEXT) }\n",
+		"plan/text.h":  "#define TEXT \"from C\"\n",
+	})
+	first := w.must(pipelines.GoSource{Cgo: true}, "from C")
+	w.write(map[string]string{"plan/text.h": "#define TEXT \"from a header\"\n"})
+	if second := w.must(pipelines.GoSource{Cgo: true}, "from a header"); second.Digest == first.Digest {
+		t.Error("a header that changed gave the same digest")
+	}
+}
+
+func TestTags(t *testing.T) {
+	w := newWorkbench(t).write(plain("without")).write(map[string]string{
+		"plan/text.go":          "//go:build !special\n\npackage main\n\nconst text = \"without\"\n",
+		"plan/with.go":          "//go:build special\n\npackage main\n\nconst text = \"with\"\n",
+		"plan/cmd/peer/main.go": printer,
+		"plan/cmd/peer/text.go": "package main\n\nvar text = \"linked\"\n",
+	})
+	w.must(pipelines.GoSource{}, "without")
+	w.must(pipelines.GoSource{Tags: []string{"special"}}, "with")
+	w.must(pipelines.GoSource{Package: "./cmd/peer"}, "linked")
+	w.must(pipelines.GoSource{Package: "./cmd/peer", Flags: []string{"-ldflags", "-s -w -X main.text=stamped"}}, "stamped")
+}

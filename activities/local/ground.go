@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -63,7 +64,7 @@ func placement(in stage.Input, groups []string) (control.Placement, string) {
 		Pipeline: in.Pipeline,
 		Seed:     in.Seed,
 		Groups:   groups,
-		Env:      map[string]string{"TEST_REPO": in.Run.Root, "TEST_TAG": in.Run.Commit},
+		Env:      map[string]string{"TEST_REPO": filepath.Base(in.Run.Root), "TEST_TAG": in.Run.Commit},
 	}
 	for _, group := range in.Groups {
 		artifact, why := program(in, group)
