@@ -106,9 +106,10 @@ func formText(d *description) string {
 	return text + orExpression(d)
 }
 
+// orExpression marks values that no expression can give.
 func orExpression(d *description) string {
-	if d.literal {
-		return ""
+	if d.literal && d.pattern == "" && d.kind != "any" && d.kind != "condition" {
+		return ", literally"
 	}
 	return ""
 }
