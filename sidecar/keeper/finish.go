@@ -36,7 +36,7 @@ func (m *member) finish(exit reaper.Exit, ended time.Time) {
 	end := endOf(exit.Status, cut)
 	said, err := m.reported()
 	report.Add(said)
-	if err == nil && !report.Said() && end.Exit == 2 {
+	if err == nil && !report.Failure && !report.Crash && end.Exit == 2 {
 		end.Panic, err = m.panicked()
 	}
 	result := m.result(started, ended)

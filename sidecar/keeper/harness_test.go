@@ -11,9 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -94,15 +94,19 @@ func (f *fakeNetwork) Present(slot int) bool {
 }
 
 func (f *fakeNetwork) Start(slot int, cmd *exec.Cmd) error {
-	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	inode := networkOf(fmt.Sprint(cmd.Process.Pid))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.inodes[slot] = inode
-	return nil
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends here
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		f.mu.Lock()
+		f.inodes[slot] = networkOf("thread-self")
+		f.mu.Unlock()
+		done <- cmd.Start()
+	}()
+	return <-done
 }
 
 func (f *fakeNetwork) Inode(slot int) uint64 {

@@ -27,8 +27,8 @@ type End struct {
 // for success. mode is who decides: pipelines.OutcomeReport or pipelines.OutcomeExit.
 //
 // A crash or failure that was reported counts in both modes, also from an instance that had to be killed. A reported
-// success counts only where reports decide, and there whatever the exit status; but not for a process that a signal
-// ended which the sidecar didn't send.
+// success counts only where reports decide, and there whatever the exit status; but not for a process that crashed all
+// the same: by a signal that the sidecar didn't send, or by a panic.
 func Judge(mode string, report Report, end End) (result, reason string) {
 	byReport := mode != pipelines.OutcomeExit
 	switch {
@@ -44,6 +44,8 @@ func Judge(mode string, report Report, end End) (result, reason string) {
 		return control.OutcomeCrashed, "killed by " + end.Signal + " after it had reported success"
 	case end.Signal != "":
 		return control.OutcomeCrashed, "killed by " + end.Signal
+	case end.Panic != "" && report.Success:
+		return control.OutcomeCrashed, words("panicked after it had reported success", end.Panic)
 	case byReport && report.Success, !byReport && end.Exit == 0:
 		return control.OutcomeSucceeded, ""
 	case end.Panic != "":

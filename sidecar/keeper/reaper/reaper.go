@@ -87,17 +87,17 @@ func (r *Reaper) Start(start func() (pid int, err error), ended func(Exit)) (int
 	return pid, err
 }
 
-// KillGroup kills the process group that a child leads. A child that was reaped is left alone, since its number may be
-// another's by now; what remains of its group has to be found by other means.
-func (r *Reaper) KillGroup(pid int) error {
+// Signal sends a signal to the process group that a child leads. A child that was reaped is left alone, since its number
+// may be another's by now; what remains of its group has to be found by other means.
+func (r *Reaper) Signal(pid int, what unix.Signal) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, there := r.waiting[pid]; !there {
 		return nil
 	}
-	err := unix.Kill(-pid, unix.SIGKILL)
+	err := unix.Kill(-pid, what)
 	if errors.Is(err, unix.ESRCH) { // it has left its group, or never had one
-		err = unix.Kill(pid, unix.SIGKILL)
+		err = unix.Kill(pid, what)
 	}
 	if errors.Is(err, unix.ESRCH) {
 		return nil
