@@ -40,6 +40,8 @@ type Environment struct {
 	// Params are the parameters as text; Param reads them as what they are.
 	Params map[string]string
 
+	wanted map[string]string // profiles: kind → period
+
 	data netip.Addr // as it was at the start
 	sync string     // host:port of the sync service
 }
@@ -76,6 +78,7 @@ func readEnvironment(lookup func(string) (string, bool)) (Environment, error) {
 	e.Shaped, _ = strconv.ParseBool(r.text("SIDECAR", "TEST_SIDECAR"))
 	e.sync = syncAddress(r.text("SYNC"), r.text("", "SYNC_SERVICE_HOST"), r.text("", "SYNC_SERVICE_PORT"))
 	e.Params = r.params()
+	e.wanted = unpack(r.text("PROFILES", "TEST_CAPTURE_PROFILES"))
 	if e.Host == "" {
 		e.Host, _ = os.Hostname() // an empty one is only missed where the network is configured
 	}
@@ -142,18 +145,25 @@ func (r *reader) fault(variable, value, want string, err error) {
 	}
 }
 
-// params reads the lossless form, or else Testground's `k=v|k2=v2`.
+// params reads the lossless form, or else Testground's.
 func (r *reader) params() map[string]string {
-	params := map[string]string{}
-	if text := r.text("PARAMS"); text != "" {
-		err := json.Unmarshal([]byte(text), &params)
-		r.fault("GROUNDPLAN_PARAMS", text, "a JSON object of strings", err)
-		return params
+	text := r.text("PARAMS")
+	if text == "" {
+		return unpack(r.text("", "TEST_INSTANCE_PARAMS"))
 	}
-	for _, entry := range strings.Split(r.text("", "TEST_INSTANCE_PARAMS"), "|") {
+	params := map[string]string{}
+	err := json.Unmarshal([]byte(text), &params)
+	r.fault("GROUNDPLAN_PARAMS", text, "a JSON object of strings", err)
+	return params
+}
+
+// unpack reads `k=v|k2=v2`.
+func unpack(packed string) map[string]string {
+	values := map[string]string{}
+	for _, entry := range strings.Split(packed, "|") {
 		if name, value, ok := strings.Cut(entry, "="); ok {
-			params[name] = value
+			values[name] = value
 		}
 	}
-	return params
+	return values
 }

@@ -28,10 +28,11 @@ type Run struct {
 	// Results are the metrics of the run; Diagnostics are kept beside them and are not summarised.
 	Results, Diagnostics *Metrics
 
-	conn    *connection
-	journal *journal
-	crash   chan panicked
-	configs sync.Mutex // guards configured
+	conn     *connection
+	journal  *journal
+	profiles *profiles
+	crash    chan panicked
+	configs  sync.Mutex // guards configured
 	// configured counts the network configurations that were asked for.
 	configured int
 }
@@ -67,21 +68,26 @@ func start(cases map[string]Case, lookup func(string) (string, bool), stdout, st
 		fmt.Fprintln(stderr, err)
 		return exitFailed
 	}
+	return run.play(body, stderr)
+}
+
+// play runs the case and closes the run.
+func (r *Run) play(body Case, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	run.note(run.startEvent())
-	outcome, stack := run.perform(ctx, body)
+	r.note(r.startEvent())
+	outcome, stack := r.perform(ctx, body)
 	if stack != "" {
 		fmt.Fprintf(stderr, "panic: %v\n\n%s\n", outcome, stack)
 	}
 	// What was measured is on disk before anybody hears of the outcome: a runner may end the instance upon that.
-	flushed := errors.Join(run.Results.close(), run.Diagnostics.close())
-	if outcome == nil && flushed != nil {
-		outcome = fmt.Errorf("writing the metrics: %w", flushed)
+	written := errors.Join(r.profiles.end(), r.Results.close(), r.Diagnostics.close())
+	if outcome == nil && written != nil {
+		outcome = fmt.Errorf("writing the outputs: %w", written)
 	}
-	run.report(outcome, stack)
-	run.conn.close()
-	if err := run.journal.close(); err != nil {
+	r.report(outcome, stack)
+	r.conn.close()
+	if err := r.journal.close(); err != nil {
 		fmt.Fprintln(stderr, "closing run.out:", err)
 	}
 	if outcome != nil {
@@ -101,6 +107,9 @@ func open(env Environment, stdout io.Writer) (*Run, error) {
 	}
 	if run.Diagnostics, err = openMetrics(env.Outputs, "diagnostics.out"); err != nil {
 		return nil, errors.Join(err, run.Results.close(), run.journal.close())
+	}
+	if run.profiles, err = takeProfiles(env.Outputs, env.wanted); err != nil {
+		return nil, errors.Join(err, run.Results.close(), run.Diagnostics.close(), run.journal.close())
 	}
 	run.conn = connect(env.sync, reachIn)
 	return run, nil

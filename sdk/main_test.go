@@ -115,6 +115,8 @@ func TestWrongUse(t *testing.T) {
 		"no case":      {map[string]string{"TEST_CASE": ""}, 2, []string{"TEST_CASE is not set"}},
 		"several": {map[string]string{"TEST_INSTANCE_COUNT": "-1", "GROUNDPLAN_SEED": "x", "TEST_SUBNET": "y", "GROUNDPLAN_PARAMS": "[]", "GROUNDPLAN_DATA_ADDRESS": "z"}, 2,
 			[]string{`TEST_INSTANCE_COUNT is "-1"`, `GROUNDPLAN_SEED is "x"`, `TEST_SUBNET is "y"`, "a JSON object of strings", "GROUNDPLAN_DATA_ADDRESS"}},
+		"no profile": {map[string]string{"TEST_CAPTURE_PROFILES": "soul=1s"}, 1, []string{`no profile of kind "soul"`}},
+		"no period":  {map[string]string{"TEST_CAPTURE_PROFILES": "heap="}, 1, []string{`the profile heap is asked for each ""`}},
 		"no outputs": {map[string]string{"TEST_OUTPUTS_PATH": "/does/not/exist"}, 1, []string{"opening an output"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,5 +182,17 @@ func TestEnvironment(t *testing.T) {
 	e.Subnet = netip.Prefix{}
 	if a, err := e.DataAddress(); err != nil || a.String() != "127.0.0.1" {
 		t.Errorf("without a network: %v, %v", a, err)
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	i := newInstance(t, newServer(t), map[string]string{"TEST_CAPTURE_PROFILES": "cpu=|heap=20ms|goroutine=1h"})
+	if exit := i.play(func(context.Context, *Run) error { time.Sleep(100 * time.Millisecond); return nil }); exit != 0 {
+		t.Fatalf("exit status %d: %s", exit, i.stdout.String())
+	}
+	for _, name := range []string{"cpu.prof", "heap.1.prof", "heap.2.prof", "goroutine.1.prof"} {
+		if i.output(name) == "" {
+			t.Errorf("%s is empty", name)
+		}
 	}
 }

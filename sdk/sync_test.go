@@ -147,10 +147,12 @@ func TestUnanswered(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(50 * time.Millisecond)
-	s.Mute(false)
+	for s.Count(prefix+"states:s") < 2 {
+		time.Sleep(time.Millisecond)
+	}
 	s.Cut()
 	work.Wait()
+	s.Mute(false)
 	if n, err := r.Signal(t.Context(), "s"); n != 3 || err != nil {
 		t.Errorf("the next one gives %d, %v", n, err)
 	}

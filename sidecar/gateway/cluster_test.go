@@ -207,6 +207,29 @@ func checkOrder(t *testing.T, items []string) {
 	}
 }
 
+// TestHeldUpBatch sends a batch again that was applied and answered, after later ones.
+func TestHeldUpBatch(t *testing.T) {
+	backends(t, func(t *testing.T, dialRedis func() (net.Conn, error)) {
+		g := open(t, clientOf(t, dialRedis), "r")
+		s := g.Space("s")
+		for want := range int64(3) {
+			if n, err := s.Signal(t.Context(), "s", 1); n != want+1 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		for number, want := range map[int64]string{1: "late", 2: "late", 3: "3"} {
+			b, _ := cut(number, []op{{key: s.counters + "s", add: 1}})
+			keys, args := g.scriptInput(b)
+			if reply, err := commitScript.Run(t.Context(), g.redis, keys, args...).Text(); reply != want || err != nil {
+				t.Errorf("batch %d again: %q, %v; want %q", number, reply, err, want)
+			}
+		}
+		if n, err := s.Signal(t.Context(), "s", 1); n != 4 || err != nil {
+			t.Errorf("after that the count is %d, %v", n, err)
+		}
+	})
+}
+
 func TestOutageHoldsEverything(t *testing.T) {
 	backends(t, func(t *testing.T, dialRedis func() (net.Conn, error)) {
 		cut, r := cuttable(t, dialRedis)

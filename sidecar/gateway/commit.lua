@@ -5,7 +5,8 @@
 --       then for each of KEYS[3…] "+" and how much to add, or ">" , how many items, and the items
 --
 -- Returns "lost" when the mark is gone, else the new counts in the order of the keys, comma-separated. A batch whose
--- answer was lost on the way is sent again under its number and gets the answer that it got before.
+-- answer was lost on the way is sent again under its number and gets the answer that it got before. A gateway sends its
+-- batches one after the other, so that an older one than the last has been answered, and "late" is read by nobody.
 local mark, last = KEYS[1], KEYS[2]
 local number, keep = ARGV[1], ARGV[2]
 if redis.call('EXISTS', mark) == 0 then
@@ -14,8 +15,11 @@ end
 local before = redis.call('GET', last)
 if before then
   local space = string.find(before, ' ', 1, true)
-  if string.sub(before, 1, space - 1) == number then
+  local applied = tonumber(string.sub(before, 1, space - 1))
+  if applied == tonumber(number) then
     return string.sub(before, space + 1)
+  elseif applied > tonumber(number) then
+    return 'late' -- a first try that was held up somewhere, long after the second
   end
 end
 local counts, at = {}, 6

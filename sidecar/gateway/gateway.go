@@ -156,7 +156,8 @@ func (g *Gateway) Close() error {
 	g.work.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = g.redis.Del(ctx, g.last()).Err() // else it goes when its time is over
+	// Not deleted: it keeps a batch that is still held up on its way from being applied once more.
+	_ = g.redis.Expire(ctx, g.last(), min(g.keep, time.Hour)).Err() // else it goes when its time is over
 	return nil
 }
 

@@ -82,6 +82,13 @@ func (s *Server) Signal(key string) int64 {
 	return s.states[key]
 }
 
+// Count is a state's, by its whole key.
+func (s *Server) Count(key string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.states[key]
+}
+
 // Items are those of a topic, by its whole key.
 func (s *Server) Items(key string) []string {
 	s.mu.Lock()
