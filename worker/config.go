@@ -26,6 +26,8 @@ type Config struct {
 	Home runs.Home
 	// Temporal is `host:port` of a Temporal frontend; empty: the embedded one.
 	Temporal string
+	// TemporalKey is the API key that an external Temporal asks for; it is sent over TLS, or in the clear over loopback.
+	TemporalKey string
 	// Namespace is the Temporal namespace.
 	Namespace string
 	// Redis is the URL of a Redis for the sync gateways; empty: one inside each run's sidecar.
@@ -58,6 +60,7 @@ type setting struct {
 var settings = []setting{
 	{"home", setHome, false},
 	{"temporal", setAddress(func(c *Config) *string { return &c.Temporal }), true},
+	{"temporal-api-key", setText(func(c *Config) *string { return &c.TemporalKey }), true},
 	{"namespace", setText(func(c *Config) *string { return &c.Namespace }), true},
 	{"redis", setURL(func(c *Config) *string { return &c.Redis }, "redis", "rediss", "unix"), true},
 	{"elasticsearch", setURL(func(c *Config) *string { return &c.Elasticsearch }, "http", "https"), true},

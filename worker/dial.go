@@ -31,6 +31,10 @@ func dial(config Config, where *locator) (client.Client, error) {
 			MinConnectTimeout: connectTimeout,
 		}),
 	}
+	if config.Temporal != "" && config.TemporalKey != "" {
+		options.Credentials = client.NewAPIKeyStaticCredentials(config.TemporalKey)
+		options.ConnectionOptions.TLSDisabled = loopback(config.Temporal)
+	}
 	if where.external == "" {
 		options.HostPort = "passthrough:///groundplan"
 		// Compression costs more than the loopback saves by it.
@@ -39,6 +43,16 @@ func dial(config Config, where *locator) (client.Client, error) {
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return where.connect(ctx) }))
 	}
 	return client.NewLazyClient(options)
+}
+
+// loopback says whether an address is on this machine by its number or as localhost.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // connectTimeout is how long one try to connect may take.

@@ -56,6 +56,9 @@ func own(ctx context.Context, s *Session, lock *fileLock) (o *owned, err error) 
 		if err := o.startServices(ctx); err != nil {
 			return nil, err
 		}
+	} else if err := embedded.EnsureAttributes(ctx, s.client.OperatorService(), s.config.Namespace, attributes); err != nil {
+		// Somebody else may have the right to; without them no run can start.
+		s.log.Warn("could not make sure of the search attributes", "wanted", attributes, "error", err)
 	}
 	if err := s.recover(ctx); err != nil {
 		// Slower, not wrong: what the dead worker had under way is taken up when its heartbeats are missed.

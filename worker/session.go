@@ -100,6 +100,10 @@ func open(ctx context.Context, config Config, dev bool) (*Session, error) {
 		return nil, err
 	}
 	s.dev = dev
+	if err := s.reach(ctx); err != nil {
+		s.client.Close()
+		return nil, err
+	}
 	for {
 		owner, err := s.tryOwn(ctx)
 		if err != nil {
@@ -118,6 +122,19 @@ func open(ctx context.Context, config Config, dev bool) (*Session, error) {
 	s.cancel = cancel
 	s.watch.Go(func() { s.takeOver(watching) })
 	return s, nil
+}
+
+// reach makes sure that an external Temporal is there. The embedded one is found by its lock: that takes no round trip.
+func (s *Session) reach(ctx context.Context) error {
+	if !s.external() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	if _, err := s.client.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+		return fmt.Errorf("reaching Temporal at %s: %w", s.config.Temporal, err)
+	}
+	return nil
 }
 
 func newSession(config Config) (*Session, error) {

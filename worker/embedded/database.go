@@ -19,8 +19,6 @@ import (
 	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	sqliteschema "go.temporal.io/server/schema/sqlite"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -136,23 +134,16 @@ func makeNamespace(database *config.SQL, o Options) error {
 	return nil
 }
 
-// ensureAttributes adds the search attributes that a namespace made by an earlier version lacks.
-func ensureAttributes(ctx context.Context, address string, o Options) error {
-	connection, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = connection.Close() }()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+o.Token), 10*time.Second)
-	defer cancel()
-	operator := operatorservice.NewOperatorServiceClient(connection)
+// EnsureAttributes adds the search attributes, keywords all, that a namespace lacks: they are set when it is made, and it
+// may have been made by an earlier version.
+func EnsureAttributes(ctx context.Context, operator operatorservice.OperatorServiceClient, namespace string, names []string) error {
 	there, err := operator.ListSearchAttributes(ctx,
-		&operatorservice.ListSearchAttributesRequest{Namespace: o.Namespace}, grpc.WaitForReady(true))
+		&operatorservice.ListSearchAttributesRequest{Namespace: namespace}, grpc.WaitForReady(true))
 	if err != nil {
-		return fmt.Errorf("listing the search attributes of namespace %s: %w", o.Namespace, err)
+		return fmt.Errorf("listing the search attributes of namespace %s: %w", namespace, err)
 	}
 	missing := map[string]enumspb.IndexedValueType{}
-	for _, name := range o.Attributes {
+	for _, name := range names {
 		if _, ok := there.GetCustomAttributes()[name]; !ok {
 			missing[name] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
 		}
@@ -161,9 +152,9 @@ func ensureAttributes(ctx context.Context, address string, o Options) error {
 		return nil
 	}
 	_, err = operator.AddSearchAttributes(ctx,
-		&operatorservice.AddSearchAttributesRequest{Namespace: o.Namespace, SearchAttributes: missing})
+		&operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: missing})
 	if err != nil {
-		return fmt.Errorf("adding search attributes to namespace %s: %w", o.Namespace, err)
+		return fmt.Errorf("adding search attributes to namespace %s: %w", namespace, err)
 	}
 	return nil
 }

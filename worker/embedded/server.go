@@ -12,12 +12,16 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/log"
 	"go.temporal.io/server/common/membership/static"
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // Options say how the server is started.
@@ -104,10 +108,22 @@ func start(ctx context.Context, o Options, database *config.SQL, logger log.Logg
 		return nil, errors.Join(err, server.Stop())
 	}
 	s := &Server{server: server, address: addresses[0].String(), started: time.Now()}
-	if err := ensureAttributes(ctx, s.address, o); err != nil {
+	if err := s.ready(ctx, o); err != nil {
 		return nil, errors.Join(err, server.Stop())
 	}
 	return s, nil
+}
+
+// ready waits until the server answers, and sees to it that the namespace is as asked.
+func (s *Server) ready(ctx context.Context, o Options) error {
+	connection, err := grpc.NewClient("passthrough:///"+s.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = connection.Close() }()
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+o.Token), 10*time.Second)
+	defer cancel()
+	return EnsureAttributes(ctx, operatorservice.NewOperatorServiceClient(connection), o.Namespace, o.Attributes)
 }
 
 // Address is the frontend's `host:port`, on loopback.

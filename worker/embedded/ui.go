@@ -2,13 +2,16 @@ package embedded
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"path"
 	"time"
 
 	uiserver "github.com/temporalio/ui-server/v2/server"
@@ -21,7 +24,7 @@ type UIOptions struct {
 	// Temporal is the frontend's address, Namespace the one shown first.
 	Temporal  string
 	Namespace string
-	// Token is what the frontend asks for; the page's URL holds it.
+	// Token is what the frontend asks for.
 	Token string
 	// Port is where it is served on loopback; 0: any free one.
 	Port int
@@ -61,7 +64,7 @@ func StartUI(ctx context.Context, o UIOptions) (*UI, error) {
 	u := &UI{
 		page:  page,
 		door:  &http.Server{Handler: door(behind[0].String(), o.Token), ReadHeaderTimeout: 10 * time.Second},
-		url:   fmt.Sprintf("http://%s/?token=%s", listener.Addr(), o.Token),
+		url:   fmt.Sprintf("http://%s/?key=%s", listener.Addr(), pageKey(o.Token)),
 		ended: make(chan error, 1),
 	}
 	go func() { _ = page.Start() }()
@@ -104,24 +107,51 @@ func (u *UI) Stop() error {
 
 const cookieName = "groundplan"
 
-// door lets in who shows the token: once in the URL, from then on by a cookie.
+// pageKey is what the page asks for. It is not the token: a browser shows the cookies of 127.0.0.1 to every port there.
+func pageKey(token string) string {
+	sum := sha256.Sum256([]byte("web page\x00" + token))
+	return hex.EncodeToString(sum[:16])
+}
+
+// door lets in who shows the key: once in the URL, from then on by a cookie.
 func door(behind, token string) http.Handler {
+	key := pageKey(token)
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: behind})
 		r.Out.Host = r.In.Host
 		r.Out.Header.Set("Authorization", "Bearer "+token)
+		dropCookie(r.Out)
 	}}
-	same := func(shown string) bool { return subtle.ConstantTimeCompare([]byte(shown), []byte(token)) == 1 }
+	same := func(shown string) bool { return subtle.ConstantTimeCompare([]byte(shown), []byte(key)) == 1 }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if shown := r.URL.Query().Get("token"); shown != "" && same(shown) {
-			http.SetCookie(w, &http.Cookie{Name: cookieName, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
-			http.Redirect(w, r, r.URL.Path, http.StatusSeeOther)
+		if shown := r.URL.Query().Get("key"); local(r.Host) && same(shown) {
+			http.SetCookie(w, &http.Cookie{Name: cookieName, Value: key, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+			http.Redirect(w, r, path.Clean("/"+r.URL.Path), http.StatusSeeOther)
 			return
 		}
-		if cookie, err := r.Cookie(cookieName); err != nil || !same(cookie.Value) {
-			http.Error(w, "open the address that `groundplan dev` printed: it holds the token that this page asks for", http.StatusForbidden)
+		cookie, err := r.Cookie(cookieName)
+		if err != nil || !local(r.Host) || !same(cookie.Value) {
+			http.Error(w, "open the address that `groundplan dev` printed: it holds the key that this page asks for", http.StatusForbidden)
 			return
 		}
 		proxy.ServeHTTP(w, r)
 	})
+}
+
+// local says whether a request was made to loopback by that name: any other name may have been pointed here by a page
+// that is up to something.
+func local(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	return err == nil && (name == "127.0.0.1" || name == "localhost")
+}
+
+// dropCookie takes the door's own cookie out of what is handed on.
+func dropCookie(r *http.Request) {
+	cookies := r.Cookies()
+	r.Header.Del("Cookie")
+	for _, c := range cookies {
+		if c.Name != cookieName {
+			r.AddCookie(c)
+		}
+	}
 }
