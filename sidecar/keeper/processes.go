@@ -76,7 +76,8 @@ func networkOf(pid string) uint64 {
 	return inode
 }
 
-// number is a process's number in this namespace.
+// number is a process's number in this namespace. This process itself is none: its first thread may be in any network,
+// as one that entered it to start an instance and can't be thrown away.
 func (p processes) number(name string) (int, bool) {
 	if p.column > 0 {
 		status, err := os.ReadFile("/proc/" + name + "/status")
@@ -90,7 +91,7 @@ func (p processes) number(name string) (int, bool) {
 		name = numbers[p.column]
 	}
 	pid, err := strconv.Atoi(name)
-	return pid, err == nil && pid > 1
+	return pid, err == nil && pid != os.Getpid()
 }
 
 // clear kills every process inside those network namespaces until there is none, or patience ends. It returns how many
