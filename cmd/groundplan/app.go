@@ -64,6 +64,8 @@ func (a *app) root() *cobra.Command {
 		Short: "Durable test runs for distributed systems",
 		Long: "groundplan carries pipelines out: it builds what is tested, places instances, puts a network under them, runs\n" +
 			"them and collects what they found. A run goes on where it stood when what carried it is killed.",
+		SuggestionsMinimumDistance: 2,
+
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          a.noSuchCommand,

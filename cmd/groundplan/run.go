@@ -88,7 +88,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	return a.stay(ctx, session, attendance{
 		run: handle, id: start.Run.ID, pipeline: start.Pipeline.Name, started: time.Now(),
 		config: config, form: *o.form, wishes: wishes,
-	}, opening(start, file))
+	}, opening(start, file, a.say.Live))
 }
 
 func (o *runOptions) check() error {
@@ -134,13 +134,16 @@ func (o *runOptions) start(ctx context.Context, doc *pipelines.Document, file st
 	return start, nil
 }
 
-// opening is the first thing said of a run.
-func opening(start worker.StartOptions, file string) string {
-	text := fmt.Sprintf("run %s of %s: %s, seed %d", start.Run.ID, file, size(start.Pipeline), start.Pipeline.Seed)
+// opening is the first thing said of a run. A live view has the run's id in its heading.
+func opening(start worker.StartOptions, file string, live bool) string {
+	text := fmt.Sprintf("%s: %s, seed %d", file, size(start.Pipeline), start.Pipeline.Seed)
 	if start.Matrix != nil {
 		text += ", " + count(len(start.Matrix.Cells), "cell")
 	}
-	return text
+	if live {
+		return text
+	}
+	return "run " + start.Run.ID + " of " + text
 }
 
 // commit is the git commit of a folder, with "-dirty" behind it when files changed; empty outside git or without git.

@@ -126,7 +126,7 @@ func conditions(s pipelines.Stage) []string {
 	if s.When != "" {
 		parts = append(parts, "when "+s.When)
 	}
-	if s.Timeout > 0 {
+	if s.Timeout > 0 && s.Timeout != pipelines.DefaultTimeout {
 		parts = append(parts, "at most "+s.Timeout.String())
 	}
 	if s.Retry.Attempts > 1 {

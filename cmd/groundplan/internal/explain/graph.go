@@ -64,6 +64,9 @@ type drawing struct {
 }
 
 func (d *drawing) node(s *pipelines.Stage, children []string) {
+	if len(d.lanes) == 0 && len(d.rows) > 0 {
+		d.rows = append(d.rows, row{}) // it belongs to nothing above
+	}
 	at := d.join(s.Name)
 	cells := d.cells()
 	cells[at] = "●"

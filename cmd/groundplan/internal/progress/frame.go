@@ -105,7 +105,7 @@ func Glyph(v stage.Verdict) (string, terminal.Style) {
 // Spent is how long a stage has taken so far, or took; 0 when it has not begun.
 func Spent(s workflows.StageState, now time.Time) time.Duration {
 	switch {
-	case s.Started.IsZero():
+	case s.Started.IsZero(), s.Verdict == stage.Skipped:
 		return 0
 	case !s.Ended.IsZero():
 		return s.Ended.Sub(s.Started)

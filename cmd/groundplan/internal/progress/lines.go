@@ -57,7 +57,7 @@ func (l *lines) phases(f Frame, s workflows.StageState) {
 		return
 	}
 	began := was.attempt != s.Attempt || was.phase == "" || was.phase == phasePending
-	if began && !s.Started.IsZero() {
+	if began && !s.Started.IsZero() && s.Verdict != stage.Skipped {
 		l.say(s.Started.Sub(f.Started), s.Name+": started"+attempt(s))
 	}
 	at := f.Elapsed()
@@ -75,7 +75,7 @@ func (l *lines) phases(f Frame, s workflows.StageState) {
 
 func ended(s workflows.StageState) string {
 	text := string(s.Verdict)
-	if !s.Started.IsZero() {
+	if !s.Started.IsZero() && s.Verdict != stage.Skipped {
 		text += " in " + terminal.Elapsed(s.Ended.Sub(s.Started))
 	}
 	if s.Reason != "" {

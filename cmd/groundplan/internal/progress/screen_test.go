@@ -14,7 +14,9 @@ type screen struct {
 	wrapped       int
 }
 
-func newScreen(width, height int) *screen { return &screen{width: width, height: height, rows: []string{""}} }
+func newScreen(width, height int) *screen {
+	return &screen{width: width, height: height, rows: []string{""}}
+}
 
 func (s *screen) Write(p []byte) (int, error) {
 	text := []rune(string(p))

@@ -58,7 +58,7 @@ func Runs(t *terminal.Terminal, records []runs.Record, now time.Time) string {
 		}
 		note := ""
 		if rec.Verdict != "passed" {
-			note = terminal.Clean(rec.Reason)
+			note = reason(rec)
 		}
 		rows = append(rows, []terminal.Cell{
 			terminal.Text(rec.ID), {Text: mark + " " + word, Style: style}, terminal.Text(rec.Pipeline),

@@ -59,7 +59,7 @@ func failedRun() runs.Record {
 			{Stage: "wan", Kind: pipelines.KindNetwork, Verdict: stage.Invalid, Attempt: 1, Started: at(2.5), Ended: at(3), Reason: "link eu → us is not as asked"},
 			{Stage: "lookups", Kind: pipelines.KindRun, Verdict: stage.Failed, Attempt: 1, Started: at(3), Ended: at(21), Reason: "2 of 50 instances did not succeed",
 				Outcomes: map[string]pipelines.Outcomes{"eu": {Succeeded: 24, Crashed: 1}, "us": {Succeeded: 24, Failed: 1}}, Failing: []string{"eu/3", "us/7"}},
-			{Stage: "again", Kind: pipelines.KindRun, Verdict: stage.Skipped, Reason: "stage lookups did not pass"},
+			{Stage: "again", Kind: pipelines.KindRun, Verdict: stage.Skipped, Reason: "stage lookups did not pass", Started: at(21), Ended: at(21)},
 			{Stage: "gather", Kind: pipelines.KindCollect, Verdict: stage.Failed, Attempt: 1, Started: at(21), Ended: at(22), Reason: "1 of 2 assertions broken", Assertions: assertions},
 		},
 		Groups: map[string]runs.Group{
@@ -105,6 +105,7 @@ func TestSentence(t *testing.T) {
 		{runs.Record{Verdict: stage.Failed, Reason: "failed: it broke", Started: at(0), Ended: at(1.5)}, "failed in 1.5s: it broke"},
 		{runs.Record{Verdict: stage.Invalid, Reason: "disk is full"}, "invalid: disk is full"},
 		{runs.Record{Status: stage.StatusRunning}, "running"},
+		{runs.Record{Status: stage.StatusHolding, Reason: `holds at stage "go"`}, `holds at stage "go"`},
 		{runs.Record{Verdict: stage.Cancelled, Reason: "cancelled"}, "cancelled"},
 	} {
 		if got := Sentence(c.rec); got != c.want {

@@ -20,12 +20,14 @@ func Stages(t *terminal.Terminal, results []stage.Result) string {
 		return ""
 	}
 	rows := [][]terminal.Cell{head("STAGE", "VERDICT", ">TIME", "NOTE")}
+	// Results stand in the order in which stages ended; people think of them as they began.
+	results = slices.SortedStableFunc(slices.Values(results), func(a, b stage.Result) int { return a.Started.Compare(b.Started) })
 	for _, r := range results {
 		mark, style := progress.Glyph(r.Verdict)
 		rows = append(rows, []terminal.Cell{
 			terminal.Text(r.Stage),
 			{Text: mark + " " + string(r.Verdict), Style: style},
-			{Text: took(r.Started, r.Ended), Right: true},
+			{Text: stageTime(r), Right: true},
 			{Text: Note(r), Style: terminal.Dim},
 		})
 	}
@@ -97,12 +99,19 @@ func Sentence(rec runs.Record) string {
 	if !rec.Ended.IsZero() {
 		word += " in " + took(rec.Started, rec.Ended)
 	}
-	// Some reasons begin with the verdict themselves.
-	reason := strings.TrimPrefix(terminal.Clean(rec.Reason), string(rec.Verdict)+": ")
-	if reason == "" || reason == string(rec.Verdict) {
+	reason := reason(rec)
+	switch {
+	case reason == "" || reason == string(rec.Verdict):
 		return word
+	case rec.Status == stage.StatusHolding && strings.HasPrefix(reason, "holds "):
+		return reason
 	}
 	return word + ": " + reason
+}
+
+// reason is a run's, without the verdict that it may begin with.
+func reason(rec runs.Record) string {
+	return strings.TrimPrefix(terminal.Clean(rec.Reason), string(rec.Verdict)+": ")
 }
 
 // Verdict is the sentence with the verdict's glyph and colour, wrapped to the terminal.
@@ -208,6 +217,14 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// stageTime is how long a stage took; nothing for one that never began.
+func stageTime(r stage.Result) string {
+	if r.Verdict == stage.Skipped {
+		return ""
+	}
+	return took(r.Started, r.Ended)
 }
 
 func took(started, ended time.Time) string {

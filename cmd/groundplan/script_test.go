@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/sidecar/launch"
+)
+
+var update = flag.Bool("update", false, "write what commands print into the stories")
+
+// TestStories plays testdata/script/*.txtar with the program itself and real services: most of them with those of one
+// `groundplan dev` ($SHARED), some with their own.
+func TestStories(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the whole program and starts services")
+	}
+	bin := filepath.Join(t.TempDir(), "bin")
+	program := filepath.Join(bin, "groundplan")
+	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("building groundplan: %v\n%s", err, out)
+	}
+	ground := launch.Supported()
+	shared := filepath.Join(t.TempDir(), "home")
+	startServices(t, program, shared)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup:               func(env *testscript.Env) error { return prepare(env, bin, shared) },
+		Condition: func(name string) (bool, error) {
+			if name == "ground" {
+				return ground == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": exitsWith, "wait-until": waitUntil, "json": jsonField, "events": eventKinds,
+		},
+	})
+}
+
+// startServices keeps `groundplan dev` up until the test has ended.
+func startServices(t *testing.T, program, home string) {
+	t.Helper()
+	dev := exec.Command(program, "dev", "--home", home, "--output", "json")
+	var said bytes.Buffer
+	dev.Stderr = &said
+	answer, err := dev.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = dev.Process.Signal(syscall.SIGTERM)
+		if err := dev.Wait(); err != nil {
+			t.Errorf("dev ended with %v\n%s", err, said.String())
+		}
+	})
+	var info struct{ Temporal string }
+	if err := json.NewDecoder(answer).Decode(&info); err != nil || info.Temporal == "" {
+		t.Fatalf("dev is not ready: %v\n%s", err, said.String())
+	}
+}
+
+// prepare gives a story a home of its own, and what the Go toolchain needs to work from it.
+func prepare(env *testscript.Env, bin, shared string) error {
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, strings.TrimSpace(string(value)))
+	}
+	env.Setenv("GOFLAGS", "-mod=mod")
+	env.Setenv("GOPROXY", "off")
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("OWN", filepath.Join(env.WorkDir, ".home"))
+	env.Setenv("SHARED", shared)
+	env.Setenv("GROUNDPLAN_HOME", shared)
+	env.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	// The root of what a story reads is its own folder, whatever lies above it.
+	return os.Mkdir(filepath.Join(env.WorkDir, ".git"), 0o755)
+}
+
+// exitsWith is `status N command…`: the command must end with exactly that status.
+func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var exit *exec.ExitError
+	switch err := ts.Exec(args[1], args[2:]...); {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	default:
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("status %d, want %d", got, want)
+	}
+}
+
+// waitUntil is `wait-until RUN STATUS [STAGE]`: until the run of this story's home has that status, and the stage began.
+func waitUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: wait-until RUN STATUS [STAGE]")
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) {
+		if stands(ts, args) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("run %s has not come to %v within 30s", args[0], args[1:])
+}
+
+func stands(ts *testscript.TestScript, args []string) bool {
+	cmd := exec.Command(filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "groundplan"),
+		"status", "-o", "json", "--home", ts.Getenv("GROUNDPLAN_HOME"), args[0])
+	out, err := cmd.Output()
+	if err != nil {
+		return false
+	}
+	var s standing
+	if json.Unmarshal(out, &s) != nil || s.Status != args[1] {
+		return false
+	}
+	if len(args) == 2 {
+		return true
+	}
+	if s.State == nil {
+		return false
+	}
+	for _, stage := range s.State.Stages {
+		if stage.Name == args[2] && stage.Phase == "running" {
+			return true
+		}
+	}
+	return false
+}
+
+// jsonField is `json PATH VALUE`: the last command's stdout is one JSON document, in which the field at PATH (names and
+// indices with dots between) is VALUE.
+func jsonField(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: json PATH VALUE")
+	}
+	decoder := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	decoder.UseNumber()
+	var at any
+	ts.Check(decoder.Decode(&at))
+	if decoder.More() {
+		ts.Fatalf("more than one document on stdout")
+	}
+	for step := range strings.SplitSeq(args[0], ".") {
+		switch v := at.(type) {
+		case map[string]any:
+			at = v[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			ts.Check(err)
+			if i >= len(v) {
+				ts.Fatalf("%s: only %d elements", args[0], len(v))
+			}
+			at = v[i]
+		default:
+			at = nil
+		}
+	}
+	if got := fmt.Sprint(at); (got == args[1]) == neg {
+		ts.Fatalf("%s is %q", args[0], got)
+	}
+}
+
+// eventKinds is `events RUN KIND…`: the run's event log has events of these kinds, in this order.
+func eventKinds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: events RUN KIND…")
+	}
+	events, err := runs.Home(ts.Getenv("GROUNDPLAN_HOME")).Run(args[0]).ReadEvents()
+	ts.Check(err)
+	want := args[1:]
+	for _, e := range events {
+		if len(want) > 0 && e.Kind == want[0] {
+			want = want[1:]
+		}
+	}
+	if len(want) > 0 {
+		ts.Fatalf("no event %v among %v", want, events)
+	}
+}
