@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +43,7 @@ func (w *workbench) child() *exec.Cmd {
 		w.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(w.store.environ, "ARTIFACTS_TEST_STORE="+w.store.dir, "ARTIFACTS_TEST_ROOT="+w.root)
+	cmd.Env = slices.Concat(w.store.environ, []string{"ARTIFACTS_TEST_STORE=" + w.store.dir, "ARTIFACTS_TEST_ROOT=" + w.root})
 	return cmd
 }
 
