@@ -176,6 +176,9 @@ func bombs() map[string]string {
 }
 
 func TestBombs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes under -race")
+	}
 	for name, text := range bombs() {
 		t.Run(name, func(t *testing.T) {
 			took, memory := exercise(t, text)

@@ -108,11 +108,12 @@ type Stage struct {
 	// When is a CEL expression of type bool over Variables, evaluated when the stage's turn comes; empty: always.
 	// Without one a stage runs only when all it needs passed.
 	When string `json:"when,omitempty"`
-	// Timeout bounds one attempt; 0: DefaultTimeout.
+	// Timeout bounds one attempt; never 0 once resolved.
 	Timeout   Duration `json:"timeout,omitempty"`
 	Retry     Retry    `json:"retry"`
 	OnFailure string   `json:"onFailure"`
-	HoldFor   Duration `json:"holdFor,omitempty"`
+	// HoldFor is set with OnFailureHold only.
+	HoldFor Duration `json:"holdFor,omitempty"`
 	// Position is `file:line` of the stage, for messages.
 	Position string `json:"position,omitempty"`
 
@@ -190,10 +191,11 @@ type Network struct {
 	Links   []Link  `json:"links,omitempty"`
 	Inbound []Block `json:"inbound,omitempty"`
 	NAT     []NAT   `json:"nat,omitempty"`
-	// Access is AccessNone or AccessInternet.
+	// Access is AccessNone or AccessInternet; in an event also empty, which changes nothing.
 	Access  string `json:"access"`
 	Regions string `json:"regions,omitempty"` // CSV file, relative to the repository root
-	// Matrix is what Regions holds: one-way latency by source and destination region.
+	// Matrix is what Regions holds: one-way latency by source and destination region, of the regions that groups are in.
+	// Links are laid over it, and it over Default.
 	Matrix map[string]map[string]Duration `json:"matrix,omitempty"`
 	Verify Verify                         `json:"verify"`
 }
@@ -219,7 +221,8 @@ type Shape struct {
 	Policy       string     `json:"policy,omitempty"` // accept | reject | drop
 }
 
-// Link is one direction between two groups or regions; `between` has become two of them.
+// Link is one direction between two groups. `between` has become two of them, and a region one per group in it. Later
+// links are laid over earlier ones.
 type Link struct {
 	From  string `json:"from"`
 	To    string `json:"to"`

@@ -4,7 +4,8 @@ package pipelines
 type Variables struct {
 	// Stages is stage → outcome: "passed", "failed", "invalid" or "skipped".
 	Stages map[string]string `json:"stages,omitempty"`
-	// Metrics is name → summary over all instances, and "<group>.<name>" → summary over one group.
+	// Metrics is name → summary over all instances, and "<group>.<name>" → summary over one group;
+	// either with ".during.<event>" behind it → summary over what was measured while the event lasted.
 	Metrics map[string]Summary `json:"metrics,omitempty"`
 	// Outcomes is group → how its instances ended, over all run stages.
 	Outcomes map[string]Outcomes `json:"outcomes,omitempty"`
