@@ -544,7 +544,7 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/run.golden.json", string(data)+"\n")
-	if n := strings.Count(b.events(), "run-ended: the run ended: failed: failed: stage \"gather\"\n"); n != 1 {
+	if n := strings.Count(b.events(), "run-ended: the run ended: failed: stage \"gather\"\n"); n != 1 {
 		t.Errorf("the end was noted %d times:\n%s", n, b.events())
 	}
 	resolved, err := b.folder.ReadPipeline()

@@ -22,9 +22,9 @@ func (a *Activities) Record(ctx context.Context, in stage.Record) error {
 	}
 	event := runs.Event{Kind: eventRun + in.Status, Text: "the run is " + in.Status}
 	if in.Status == stage.StatusEnded {
-		event.Text = fmt.Sprintf("the run ended: %s", in.Verdict)
+		event.Text = "the run ended"
 	}
-	if in.Reason != "" {
+	if in.Reason != "" { // it begins with the verdict
 		event.Text += ": " + in.Reason
 	}
 	if last, err := a.folder(in.Run).ReadEvents(); err != nil || len(last) == 0 || last[len(last)-1].Kind != event.Kind {

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 // outcome is the verdict on a run stage that ended.
 func outcome(in stage.Input, status control.RunStatus) stage.Result {
+	status.Failing = slices.SortedFunc(slices.Values(status.Failing), byInstance)
 	result := stage.Result{
 		Verdict:  stage.Passed,
 		Started:  status.Started,
