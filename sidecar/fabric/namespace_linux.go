@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -106,7 +107,10 @@ func apply(settings []sysctl) error {
 		if err == nil {
 			err = os.WriteFile(path, []byte(s.value), 0)
 		}
-		if err != nil && !(s.optional && os.IsNotExist(err)) {
+		if s.optional && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("setting net/%s to %s: %w", s.name, s.value, err)
 		}
 	}
