@@ -190,6 +190,17 @@ func output(cmd *cobra.Command, forms ...string) *string {
 	return value
 }
 
+// exclusive refuses two flags that can't both be meant.
+func exclusive(cmd *cobra.Command, one, other string) {
+	inner := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed(one) && cmd.Flags().Changed(other) {
+			return usage(fmt.Errorf("--%s and --%s can't be given together", one, other))
+		}
+		return inner(cmd, args)
+	}
+}
+
 // args makes a wrong number of arguments a usage error that shows what is right.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -28,7 +28,7 @@ func (a *app) collectCommand() *cobra.Command {
 	o.form = output(cmd, "text", "json")
 	cmd.Flags().StringVar(&o.to, "to", "", "folder, empty or not there yet")
 	cmd.Flags().StringVar(&o.archive, "archive", "", "file ending in .tar.gz")
-	cmd.MarkFlagsMutuallyExclusive("to", "archive")
+	exclusive(cmd, "to", "archive")
 	_ = cmd.MarkFlagDirname("to")
 	return cmd
 }

@@ -33,7 +33,7 @@ func (a *app) resumeCommand() *cobra.Command {
 	o.form = output(cmd, "text", "json", "junit")
 	cmd.Flags().StringVar(&o.from, "from", "", "stage to begin with (of a run that has ended)")
 	cmd.Flags().BoolVar(&o.skip, "skip", false, "go on behind the stage that a run holds at, leaving it as it ended")
-	cmd.MarkFlagsMutuallyExclusive("from", "skip")
+	exclusive(cmd, "from", "skip")
 	return cmd
 }
 

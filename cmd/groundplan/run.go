@@ -48,7 +48,7 @@ func (a *app) runCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.id, "run-id", "", "id of the run (default: made from the pipeline's name and the time)")
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "start the run, print its id and leave")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
-	cmd.MarkFlagsMutuallyExclusive("detach", "dry-run")
+	exclusive(cmd, "detach", "dry-run")
 	return cmd
 }
 

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/cmd/groundplan/internal/follow"
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/worker"
+	"github.com/groundplan/groundplan/workflows"
+)
+
+// play runs one command line in this process.
+func play(t *testing.T, variables map[string]string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	getenv := func(name string) string { return variables[name] }
+	status = newApp(&out, &err, getenv).main(t.Context(), args)
+	return status, out.String(), err.String()
+}
+
+func TestExitStatus(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{verdict(stage.Passed), 0},
+		{verdict(stage.Failed), 1},
+		{usage(errors.New("x")), 2},
+		{fmt.Errorf("wrapped: %w", usage(errors.New("x"))), 2},
+		{verdict(stage.Invalid), 3},
+		{verdict(""), 3},
+		{errors.New("disk full"), 3},
+		{verdict(stage.Cancelled), 130},
+		{errors.Join(errors.New("x"), verdict(stage.Cancelled)), 130},
+	} {
+		if got := exitStatus(c.err); got != c.want {
+			t.Errorf("%v: status %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	home := map[string]string{"GROUNDPLAN_HOME": t.TempDir()}
+	for _, args := range [][]string{
+		{"nonsense"}, {"run"}, {"run", "a", "b"}, {"list", "x"}, {"list", "--output", "xml"}, {"logs", "a", "b", "c"},
+		{"resume", "x", "--from", "a", "--skip"}, {"collect", "x", "--to", "a", "--archive", "b"}, {"status"}, {"--nope"},
+		{"run", "x.yaml", "--temporal", "no-port"}, {"suite"}, {"sidecar"},
+	} {
+		status, stdout, stderr := play(t, home, args...)
+		if status != exitUsage || stdout != "" || stderr == "" {
+			t.Errorf("%q: status %d, stdout %q, stderr %q", args, status, stdout, stderr)
+		}
+	}
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	root := newApp(&bytes.Buffer{}, &bytes.Buffer{}, os.Getenv).root()
+	for _, c := range root.Commands() {
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") || c.Args == nil {
+			t.Errorf("%s: short text %q, arguments checked: %v", c.Name(), c.Short, c.Args != nil)
+		}
+		if c.GroupID == "" {
+			t.Errorf("%s belongs to no group", c.Name())
+		}
+	}
+}
+
+func TestSourceOptions(t *testing.T) {
+	s := source{set: []string{"a=1", "b=x=y", "c="}, seed: "18446744073709551615", only: "place"}
+	o, err := s.options()
+	if err != nil || o.Set["a"] != "1" || o.Set["b"] != "x=y" || *o.Seed != 1<<64-1 || o.Only != "place" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if value, ok := o.Set["c"]; !ok || value != "" {
+		t.Error("an empty value is a value")
+	}
+	for _, wrong := range []source{{set: []string{"a"}}, {set: []string{"=1"}}, {set: []string{"a=1", "a=2"}}, {seed: "-1"}, {seed: "x"}, {seed: "7x"}, {seed: "18446744073709551616"}} {
+		if _, err := wrong.options(); exitStatus(err) != exitUsage {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+}
+
+// tiny is a pipeline in a repository of its own; it returns the file.
+func tiny(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		".git/HEAD": "", "plans/x.sh": "#!/bin/sh\n",
+		"plans/p.yaml": "pipeline: p\ngroups:\n  a: {artifact: x, instances: 1, outcome: exit}\nstages:\n  - build:\n      x: {executable: {path: x.sh}}\n  - schedule: {}\n",
+	} {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(root, "plans", "p.yaml")
+}
+
+func TestRootOf(t *testing.T) {
+	file := tiny(t)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Dir(file), link); err != nil {
+		t.Fatal(err)
+	}
+	// Behind a link there is no repository above the file, so that its folder is the root; what counts is where that is.
+	for path, want := range map[string]string{
+		file:                          filepath.Dir(filepath.Dir(file)),
+		filepath.Join(link, "p.yaml"): filepath.Dir(file),
+	} {
+		doc, err := pipelines.Load(path, pipelines.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := rootOf(path, doc)
+		if err != nil || root != want {
+			t.Errorf("%s: root %q, %v; want %q", path, root, err, want)
+		}
+	}
+}
+
+func TestStartOptions(t *testing.T) {
+	file := tiny(t)
+	doc, err := pipelines.Load(file, pipelines.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := runOptions{on: groundLocal}
+	start, err := o.start(t.Context(), doc, file)
+	if err != nil || start.Matrix != nil || start.Run.Ground != "local" || !strings.HasPrefix(start.Run.ID, "p-") {
+		t.Errorf("%+v, %v", start, err)
+	}
+	if text := opening(start, "p.yaml", false); !strings.HasPrefix(text, "run p-") || !strings.Contains(text, "2 stages, 1 instance, seed") {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestCommit(t *testing.T) {
+	dir := t.TempDir()
+	if got := commit(t.Context(), dir); got != "" {
+		t.Errorf("outside git: %q", got)
+	}
+	git := func(args ...string) {
+		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Skipf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	file := filepath.Join(dir, "f")
+	if err := os.WriteFile(file, []byte("1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	git("init", "-q")
+	git("add", "f")
+	git("commit", "-q", "-m", "first")
+	git("tag", "v1")
+	clean := commit(t.Context(), dir)
+	if len(clean) != 40 {
+		t.Errorf("clean: %q", clean)
+	}
+	if err := os.WriteFile(file, []byte("2"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := commit(t.Context(), dir); got != clean+"-dirty" {
+		t.Errorf("changed: %q", got)
+	}
+}
+
+func TestKnown(t *testing.T) {
+	home := runs.Home(t.TempDir())
+	config := worker.Config{Home: home}
+	if _, err := known(t.Context(), config, nil, "x"); exitStatus(err) != exitUsage {
+		t.Errorf("without any run: %v", err)
+	}
+	for _, id := range []string{"dht-1", "dht-2", "ping-1"} {
+		if err := os.MkdirAll(string(home.Run(id)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if id, err := known(t.Context(), config, nil, "pi"); id != "ping-1" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	if _, err := known(t.Context(), config, nil, "dht"); exitStatus(err) != exitUsage {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPick(t *testing.T) {
+	records := []runs.Record{
+		{ID: "m", Pipeline: "m", Verdict: stage.Failed}, {ID: "m.1", Pipeline: "m", Verdict: stage.Passed},
+		{ID: "v1.2", Pipeline: "v", Verdict: stage.Passed}, {ID: "r", Pipeline: "v", Status: stage.StatusRunning},
+	}
+	for _, c := range []struct {
+		o    listOptions
+		want []string
+	}{
+		{listOptions{}, []string{"m", "v1.2", "r"}}, // v1.2 looks like a cell, but there is no run v1
+		{listOptions{cells: true}, []string{"m", "m.1", "v1.2", "r"}},
+		{listOptions{pipeline: "v"}, []string{"v1.2", "r"}},
+		{listOptions{verdict: "failed"}, []string{"m"}},
+		{listOptions{verdict: "running"}, []string{"r"}},
+		{listOptions{limit: 1}, []string{"m"}},
+	} {
+		var got []string
+		for _, rec := range c.o.pick(records) {
+			got = append(got, rec.ID)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.o, got, c.want)
+		}
+	}
+}
+
+func TestJoined(t *testing.T) {
+	now := time.Now()
+	records := []runs.Record{{ID: "here", Status: stage.StatusRunning, Started: now}, {ID: "done", Status: stage.StatusEnded, Verdict: stage.Passed, Started: now.Add(-time.Hour)}}
+	rows := []worker.Row{
+		{ID: "here", Status: stage.StatusHolding}, {ID: "done", Status: stage.StatusEnded, Verdict: stage.Failed},
+		{ID: "elsewhere", Pipeline: "p", Status: stage.StatusRunning, Started: now.Add(-time.Minute)},
+	}
+	got := joined(records, rows)
+	if len(got) != 3 || got[0].Status != stage.StatusHolding || got[1].ID != "elsewhere" || got[2].Verdict != stage.Passed {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSettle(t *testing.T) {
+	running := runs.Record{ID: "r", Status: stage.StatusRunning}
+	if got := settle(running, false); got.Status != interrupted || !strings.Contains(got.Reason, "groundplan resume r") {
+		t.Errorf("%+v", got)
+	}
+	if got := settle(running, true); got.Status != stage.StatusRunning {
+		t.Errorf("%+v", got)
+	}
+	if got := settle(runs.Record{Status: stage.StatusEnded}, false); got.Status != stage.StatusEnded {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestCancelAsked(t *testing.T) {
+	folder := runs.Home(t.TempDir()).Run("r")
+	note(folder, eventCancel, "of a run whose folder is elsewhere")
+	if _, err := os.Stat(string(folder)); err == nil {
+		t.Fatal("a folder was made for a run that isn't here")
+	}
+	if err := os.MkdirAll(string(folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, kind := range []string{"stage-started", eventCancel, eventResume, eventCancel} {
+		note(folder, kind, "…")
+		if want := i%2 == 1; cancelAsked(folder) != want {
+			t.Errorf("after %s: %v", kind, !want)
+		}
+	}
+}
+
+// TestRecordWithoutFolder is about runs whose folder is on another machine: what the workflow says is all there is.
+func TestRecordWithoutFolder(t *testing.T) {
+	var out, said bytes.Buffer
+	a := newApp(&out, &said, func(string) string { return "" })
+	a.terminals()
+	at := attendance{id: "r", pipeline: "p", started: time.Now(), form: "json", config: worker.Config{Home: runs.Home(t.TempDir())}}
+	err := a.answer(at, follow.Ending{Output: &workflows.Output{Verdict: stage.Invalid, Reason: "a service is away", Results: []stage.Result{{Stage: "s", Verdict: stage.Invalid}}}})
+	if exitStatus(err) != exitInvalid {
+		t.Errorf("%v", err)
+	}
+	for _, want := range []string{`"id": "r"`, `"verdict": "invalid"`, `"reason": "a service is away"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in %s", want, out.String())
+		}
+	}
+	if !strings.Contains(said.String(), "invalid in") || !strings.Contains(said.String(), "groundplan resume r") {
+		t.Errorf("%s", said.String())
+	}
+}
+
+func TestHeldVerdict(t *testing.T) {
+	rec := runs.Record{Stages: []stage.Result{{Stage: "a", Verdict: stage.Passed}, {Stage: "b", Verdict: stage.Failed}}}
+	if heldVerdict(rec, "b") != stage.Failed || heldVerdict(rec, "c") != stage.Invalid {
+		t.Error("not the held stage's verdict")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	b := describe(&debug.BuildInfo{
+		Main:     debug.Module{Version: "v1.2.3"},
+		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}},
+		Deps:     []*debug.Module{{Path: "go.temporal.io/server", Version: "v1.32.1"}},
+	})
+	if text := b.String(); !strings.HasPrefix(text, "groundplan v1.2.3 0123456789ab (with changes), go") || !strings.HasSuffix(text, "Temporal v1.32.1") {
+		t.Errorf("%q", text)
+	}
+	if text := describe(nil).String(); !strings.HasPrefix(text, "groundplan (devel), go") {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestLanguage(t *testing.T) {
+	for toolchain, want := range map[string]string{"go1.26.8": "1.26", "go1.27rc1": "1.27rc1", "devel": "1.26"} {
+		if got := language(toolchain); got != want {
+			t.Errorf("%s: %s, want %s", toolchain, got, want)
+		}
+	}
+}
+
+func TestAwaitReady(t *testing.T) {
+	if err := awaitReady(t.Context(), strings.NewReader(`{"temporal":"127.0.0.1:1"}`)); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{"", `{"temporal":`} {
+		if err := awaitReady(t.Context(), strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "ended before") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestDevArguments(t *testing.T) {
+	a := newApp(nil, nil, nil)
+	a.set["home"], a.set["redis"] = "rel", "redis://h"
+	args := a.devArguments()
+	slices.Sort(args)
+	if !slices.ContainsFunc(args, func(s string) bool { return strings.HasPrefix(s, "--home=/") }) || !slices.Contains(args, "--redis=redis://h") {
+		t.Errorf("%q", args)
+	}
+}
