@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/runs"
 )
@@ -161,4 +163,26 @@ func TestFindStartsNothing(t *testing.T) {
 	if _, err := Find(t.Context(), testConfig(home)); !errors.Is(err, ErrNoServices) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A session that is not the owner leaves nothing behind in its process. (An owner does: the server's goroutines end only
+// with the process, by its making.)
+func TestSessionLeaksNothing(t *testing.T) {
+	home := runs.Home(t.TempDir())
+	spawn(t, home, true)
+	before := goleak.IgnoreCurrent()
+	s, err := Open(t.Context(), testConfig(home))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Owner() {
+		t.Fatal("the owner is somebody else")
+	}
+	if output := wait(t, start(t, s, "run", five)); output.Verdict != stage.Passed {
+		t.Errorf("got %+v", output)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	goleak.VerifyNone(t, before)
 }

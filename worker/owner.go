@@ -45,16 +45,19 @@ type owned struct {
 }
 
 // own starts the services and the worker. The lock is held; it is given back by stop, or by the caller when own fails.
-func own(ctx context.Context, s *Session, lock *fileLock) (o *owned, err error) {
-	o = &owned{session: s, lock: lock, gone: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, o.abandon())
-		}
-	}()
+func own(ctx context.Context, s *Session, lock *fileLock) (*owned, error) {
+	o := &owned{session: s, lock: lock, gone: make(chan struct{})}
+	if err := o.start(ctx); err != nil {
+		return nil, errors.Join(err, o.abandon())
+	}
+	return o, nil
+}
+
+func (o *owned) start(ctx context.Context) error {
+	s := o.session
 	if !s.external() {
 		if err := o.startServices(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	} else if err := embedded.EnsureAttributes(ctx, s.client.OperatorService(), s.config.Namespace, attributes); err != nil {
 		// Somebody else may have the right to; without them no run can start.
@@ -65,12 +68,12 @@ func own(ctx context.Context, s *Session, lock *fileLock) (o *owned, err error) 
 		s.log.Warn("could not take up at once what an earlier worker left", "error", err)
 	}
 	if err := o.startWorkers(); err != nil {
-		return nil, err
+		return err
 	}
-	if !s.external() {
-		return o, o.announce()
+	if s.external() {
+		return nil
 	}
-	return o, nil
+	return o.announce()
 }
 
 func (o *owned) startServices(ctx context.Context) error {

@@ -32,7 +32,7 @@ func (h *Handle) Resume(ctx context.Context, from string) error {
 		return err
 	})
 	if err != nil {
-		return h.wrap("resuming it", err)
+		return h.forgotten(h.wrap("resuming it", err))
 	}
 	ended, err := h.ended(ctx)
 	if err != nil {
@@ -55,6 +55,15 @@ func (h *Handle) ended(ctx context.Context) (workflows.Output, error) {
 		return workflows.Output{}, fmt.Errorf("run %s: %w; follow it with `groundplan watch %s`, or end it first with `groundplan cancel %s`", h.id, ErrRunning, h.id, h.id)
 	}
 	return h.Wait(ctx)
+}
+
+// forgotten explains the error about a run that only its folder tells of.
+func (h *Handle) forgotten(err error) error {
+	if _, missing := h.session.config.Home.Run(h.id).ReadRecord(); missing != nil || !errors.Is(err, ErrUnknown) {
+		return err
+	}
+	return fmt.Errorf("%w (its record is here, but its history is not: histories are kept for %d days, and a new version of the database begins anew); run the pipeline again under another id",
+		err, int(retention.Hours()/24))
 }
 
 // firstEvent is how the newest execution was started.

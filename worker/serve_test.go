@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	sdkworker "go.temporal.io/sdk/worker"
+
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/worker/embedded"
@@ -110,6 +112,27 @@ func TestExternal(t *testing.T) {
 	}
 	if _, err := os.Stat(servicesPath(home)); err == nil {
 		t.Error("an external Temporal was announced as embedded")
+	}
+}
+
+// Services that can't be started say why, leave the lock free and nothing announced.
+func TestServicesThatCannotStart(t *testing.T) {
+	home := runs.Home(t.TempDir())
+	config := testConfig(home)
+	broken := errors.New("no activities today")
+	config.Register = func(Config, sdkworker.Registry) error { return broken }
+	if _, err := Open(t.Context(), config); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(servicesPath(home)); err == nil {
+		t.Error("they are announced")
+	}
+	lock, err := tryLock(string(home) + "/services.lock")
+	if err != nil || lock == nil {
+		t.Fatalf("the lock is held: %v", err)
+	}
+	if err := lock.release(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -74,6 +74,9 @@ func testIDs(t *testing.T, s *Session, home runs.Home) {
 	if _, err := s.Start(t.Context(), again); !errors.Is(err, ErrExists) {
 		t.Errorf("a run that has a folder: %v", err)
 	}
+	if err := s.Run("forgotten").Resume(t.Context(), ""); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "90 days") {
+		t.Errorf("resuming it: %v", err)
+	}
 }
 
 func testProgress(t *testing.T, s *Session, _ runs.Home) {
