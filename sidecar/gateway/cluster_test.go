@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +37,7 @@ func backends(t *testing.T, test func(t *testing.T, dial func() (net.Conn, error
 }
 
 // startRedis runs a real Redis on a socket until stop or the test's end.
-func startRedis(t *testing.T, socket string, args ...string) (stop func()) {
+func startRedis(t *testing.T, socket string, args ...string) (stop func(), process *os.Process) {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -50,12 +52,12 @@ func startRedis(t *testing.T, socket string, args ...string) (stop func()) {
 	for range 500 {
 		if c, err := net.Dial("unix", socket); err == nil {
 			_ = c.Close()
-			return stop
+			return stop, cmd.Process
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("redis-server doesn't come up")
-	return nil
+	return nil, nil
 }
 
 func clientOf(t *testing.T, dial func() (net.Conn, error)) *redis.Client {
@@ -310,7 +312,7 @@ func TestRestartedRedisKeepsOrHasLost(t *testing.T) {
 func TestRealRedisRestartsWithItsFile(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "redis.sock")
 	args := []string{"--appendonly", "yes", "--appendfsync", "always", "--save", ""}
-	stop := startRedis(t, socket, args...)
+	stop, _ := startRedis(t, socket, args...)
 	s := open(t, clientOf(t, func() (net.Conn, error) { return net.Dial("unix", socket) }), "r").Space("s")
 	if _, err := s.Signal(t.Context(), "s", 2); err != nil {
 		t.Fatal(err)
@@ -333,6 +335,41 @@ func TestRealRedisRestartsWithItsFile(t *testing.T) {
 	}
 	if err := <-waits; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHungRedis has Redis accept everything and answer nothing for a second: what is repeated meanwhile is all carried
+// out once it goes on, but counts once.
+func TestHungRedis(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	_, process := startRedis(t, socket, "--save", "")
+	r := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, Protocol: 2, ReadTimeout: 50 * time.Millisecond})
+	t.Cleanup(func() { _ = r.Close() })
+	s := open(t, r, "r").Space("s")
+	const clients, rounds = 10, 30
+	var work sync.WaitGroup
+	for range clients {
+		work.Go(func() {
+			for range rounds {
+				if _, err := s.Signal(t.Context(), "s", 1); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	for range 3 {
+		time.Sleep(50 * time.Millisecond)
+		for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
+			if err := process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(400 * time.Millisecond)
+		}
+	}
+	work.Wait()
+	if n, err := s.Signal(t.Context(), "s", 1); n != clients*rounds+1 || err != nil {
+		t.Errorf("the count is %d, %v; want %d", n, err, clients*rounds+1)
 	}
 }
 

@@ -206,7 +206,7 @@ func (g *Gateway) send(b batch) ([]int64, error) {
 		case err == nil:
 			return g.counts(reply, len(b.keys))
 		case !passing(err):
-			return nil, fmt.Errorf("Redis refuses it: %w", err)
+			return nil, fmt.Errorf("refused by Redis: %w", err)
 		}
 		if !away {
 			away = true
@@ -252,12 +252,12 @@ func (g *Gateway) counts(reply string, want int) ([]int64, error) {
 	for i, f := range fields {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("Redis answered a batch with %q, which is no list of counts", reply)
+			return nil, fmt.Errorf("a batch was answered by Redis with %q, which is no list of counts", reply)
 		}
 		counts[i] = n
 	}
 	if len(counts) != want {
-		return nil, fmt.Errorf("Redis answered a batch of %d keys with %d counts", want, len(counts))
+		return nil, fmt.Errorf("a batch of %d keys was answered by Redis with %d counts", want, len(counts))
 	}
 	return counts, nil
 }

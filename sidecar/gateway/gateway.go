@@ -31,7 +31,7 @@ var (
 	ErrClosed = errors.New("the sync gateway was closed")
 	// ErrDataLost says that Redis no longer has the run's data. Counting on would start sequences over, so that the run
 	// can't go on.
-	ErrDataLost = errors.New("Redis no longer has the data of this run (was it restarted without persistence, or emptied?)")
+	ErrDataLost = errors.New("the data of this run is no longer in Redis (was it restarted without persistence, or emptied?)")
 )
 
 // Options says what a gateway serves.

@@ -340,7 +340,7 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 
 // TestSlowSubscriber has one client that never reads; the others go on, and it finds everything when it reads at last.
 func TestSlowSubscriber(t *testing.T) {
-	const items = 800
+	const items = 400
 	g := open(t, embedded(t), "r")
 	url := listenOn(t, g)
 	slow, _, err := websocket.Dial(t.Context(), url, nil)
@@ -353,7 +353,7 @@ func TestSlowSubscriber(t *testing.T) {
 	}
 	fast := dial(t, url)
 	sub := fast.subscribe("t")
-	filler := strings.Repeat("x", 20_000) // 16 MB in all: more than sockets hold
+	filler := strings.Repeat("x", 20_000) // 8 MB in all: more than sockets hold
 	for i := range items {
 		fast.publish("t", fmt.Sprintf(`"%d %s"`, i, filler))
 		if r := fast.get(sub); !strings.HasPrefix(*r.Subscribe, fmt.Sprintf(`"%d `, i)) {

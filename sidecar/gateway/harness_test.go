@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -323,7 +322,7 @@ func (c *cutter) swallowOne() {
 // heavy skips what takes long under -short.
 func heavy(t testing.TB) {
 	t.Helper()
-	if testing.Short() || os.Getenv("GROUNDPLAN_TEST_SHORT") != "" {
+	if testing.Short() {
 		t.Skip("takes seconds and a thousand connections: left out of short tests")
 	}
 }
