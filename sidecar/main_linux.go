@@ -48,7 +48,7 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	defer calls.Close() //nolint:errcheck // the process ends, and all it held with it
+	defer calls.Close()
 	w, err := build(c, outside)
 	if err != nil {
 		return err

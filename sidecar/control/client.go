@@ -130,7 +130,7 @@ func (c *Client) pid() (int, error) {
 	if err != nil {
 		return 0, away(err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
+	defer conn.Close()
 	peer, err := peerOf(conn)
 	return peer.pid, err
 }
@@ -150,7 +150,7 @@ func call[Reply any](ctx context.Context, c *Client, method, path string, ask an
 	if err != nil {
 		return reply, fmt.Errorf("asking the sidecar: %w", away(err))
 	}
-	defer answer.Body.Close() //nolint:errcheck // it is read to its end
+	defer answer.Body.Close()
 	data, err := io.ReadAll(answer.Body)
 	if err != nil {
 		return reply, fmt.Errorf("reading the sidecar's answer to %s: %w", path, away(err))

@@ -45,7 +45,7 @@ func (c *Client) watch(ctx context.Context) (watched, error) {
 	if err != nil {
 		return watched{}, away(err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
+	defer conn.Close()
 	who, err := peerOf(conn)
 	if err != nil {
 		return watched{}, err
@@ -65,7 +65,7 @@ func (c *Client) watch(ctx context.Context) (watched, error) {
 
 func (w watched) close() {
 	if w.pidfd != none {
-		unix.Close(w.pidfd) //nolint:errcheck // nothing was written
+		unix.Close(w.pidfd)
 	}
 }
 

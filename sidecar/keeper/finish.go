@@ -113,7 +113,7 @@ func (m *member) reported() (outcome.Report, error) {
 	if err != nil {
 		return outcome.Report{}, err
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer file.Close()
 	return outcome.Scan(stdout)
 }
 
@@ -126,7 +126,7 @@ func (m *member) panicked() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer file.Close()
 	return outcome.Panic(stderr)
 }
 

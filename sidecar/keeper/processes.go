@@ -45,7 +45,7 @@ func (p processes) inside(namespaces map[uint64]bool) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for processes: %w", err)
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written
+	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return nil, fmt.Errorf("looking for processes: %w", err)

@@ -107,12 +107,12 @@ func (m *member) start(around surroundings) error {
 	if err != nil {
 		return err
 	}
-	defer stdout.Close() //nolint:errcheck // the process has its own
+	defer stdout.Close()
 	stderr, err := openLog(m.output("stderr.log"), m.output("run.err"), &m.logs.stderr)
 	if err != nil {
 		return err
 	}
-	defer stderr.Close() //nolint:errcheck // the process has its own
+	defer stderr.Close()
 	cmd := &exec.Cmd{
 		Path: m.group.Program, Args: m.arguments(), Env: env, Dir: m.temp(), Stdout: stdout, Stderr: stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},

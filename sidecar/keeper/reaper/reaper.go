@@ -39,7 +39,7 @@ type Reaper struct {
 func New() *Reaper {
 	// The os package starts and waits for a child of its own, once, to try the kernel: let it, before it can't any more.
 	if self, err := os.FindProcess(os.Getpid()); err == nil {
-		self.Release() //nolint:errcheck // it was never needed
+		_ = self.Release()
 	}
 	r := &Reaper{
 		signals: make(chan os.Signal, 1),
