@@ -79,6 +79,8 @@ func (a *app) root() *cobra.Command {
 		return usage(fmt.Errorf("%w\nSee `%s --help`.", err, cmd.CommandPath()))
 	})
 	root.AddGroup(&cobra.Group{ID: "pipelines", Title: "Pipelines:"}, &cobra.Group{ID: "runs", Title: "Runs:"}, &cobra.Group{ID: "machine", Title: "Services and machine:"})
+	root.SetHelpCommandGroupID("machine")
+	root.SetCompletionCommandGroupID("machine")
 	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.schemaCommand())
 	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
 	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())

@@ -290,10 +290,31 @@ func TestRecordWithoutFolder(t *testing.T) {
 	}
 }
 
-func TestHeldVerdict(t *testing.T) {
-	rec := runs.Record{Stages: []stage.Result{{Stage: "a", Verdict: stage.Passed}, {Stage: "b", Verdict: stage.Failed}}}
-	if heldVerdict(rec, "b") != stage.Failed || heldVerdict(rec, "c") != stage.Invalid {
-		t.Error("not the held stage's verdict")
+// TestRecordOfAHold is about the moment before a held run has written its record: its state is newer.
+func TestRecordOfAHold(t *testing.T) {
+	home := runs.Home(t.TempDir())
+	build := stage.Result{Stage: "build", Verdict: stage.Passed, Attempt: 1, Artifacts: map[string]stage.Artifact{"x": {}}}
+	old := runs.Record{ID: "r", Status: stage.StatusRunning, Stages: []stage.Result{build, {Stage: "go", Verdict: stage.Invalid, Attempt: 1}}}
+	if err := home.Run("r").WriteRecord(old); err != nil {
+		t.Fatal(err)
+	}
+	a := newApp(&bytes.Buffer{}, &bytes.Buffer{}, func(string) string { return "" })
+	a.terminals()
+	at := attendance{id: "r", form: "json", config: worker.Config{Home: home}}
+	ending := follow.Ending{Held: &workflows.Holding{Stage: "go", Reason: "boom"}, Stages: []workflows.StageState{
+		{Name: "build", Phase: "ended", Verdict: stage.Passed, Attempt: 1},
+		{Name: "go", Phase: "holding", Verdict: stage.Failed, Attempt: 2, Reason: "boom"},
+		{Name: "gather", Phase: "pending"},
+	}}
+	rec := a.record(at, ending)
+	if rec.Status != stage.StatusHolding || len(rec.Stages) != 2 || len(rec.Stages[0].Artifacts) != 1 || rec.Stages[1].Attempt != 2 {
+		t.Errorf("%+v", rec)
+	}
+	if err := a.answer(at, ending); exitStatus(err) != exitFailed {
+		t.Errorf("%v", err)
+	}
+	if heldVerdict(rec, "nowhere") != stage.Invalid {
+		t.Error("a stage that isn't known has passed nothing")
 	}
 }
 

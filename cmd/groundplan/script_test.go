@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": exitsWith, "wait-until": waitUntil, "json": jsonField, "events": eventKinds,
+			"stop-services": stopServices,
 		},
 	})
 }
@@ -98,6 +100,25 @@ func prepare(env *testscript.Env, bin, shared string) error {
 	env.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	// The root of what a story reads is its own folder, whatever lies above it.
 	return os.Mkdir(filepath.Join(env.WorkDir, ".git"), 0o755)
+}
+
+// stopServices ends the embedded services of the story's home, and waits until they are down: those in the background
+// would end by themselves, but later than the story.
+func stopServices(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: stop-services")
+	}
+	path := filepath.Join(ts.Getenv("GROUNDPLAN_HOME"), "services.json")
+	var up struct{ PID int }
+	ts.Check(runs.ReadJSON(path, &up))
+	ts.Check(syscall.Kill(up.PID, syscall.SIGTERM))
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		// Not by its process: whoever inherited that may never ask how it ended.
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+	ts.Fatalf("the services (process %d) did not end", up.PID)
 }
 
 // exitsWith is `status N command…`: the command must end with exactly that status.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/groundplan/groundplan/activities/stage"
@@ -174,7 +175,7 @@ func (a *app) summary(at attendance, rec runs.Record) {
 // record is the run's record, or what is known of it where its folder is not on this machine.
 func (a *app) record(at attendance, ending follow.Ending) runs.Record {
 	rec, err := at.folder().ReadRecord()
-	if err == nil && (rec.Status == stage.StatusEnded || ending.Output == nil) {
+	if err == nil && rec.Status == stage.StatusEnded {
 		return rec
 	}
 	if err != nil && !errors.Is(err, runs.ErrNoRecord) {
@@ -186,7 +187,30 @@ func (a *app) record(at attendance, ending follow.Ending) runs.Record {
 		rec.Verdict, rec.Reason = out.Verdict, out.Reason
 		rec.Stages, rec.Tries, rec.Cells = out.Results, out.Tries, out.Cells
 	}
+	if held := ending.Held; held != nil { // the run says so before it writes its record
+		rec.Status, rec.Reason = stage.StatusHolding, fmt.Sprintf("holds at stage %q: %s", held.Stage, held.Reason)
+		rec.Stages = results(rec.Stages, ending.Stages)
+	}
 	return rec
+}
+
+// results brings what a record has of stages up to where they stand.
+func results(recorded []stage.Result, states []workflows.StageState) []stage.Result {
+	var out []stage.Result
+	for _, s := range states {
+		if s.Verdict == "" {
+			continue
+		}
+		known := slices.IndexFunc(recorded, func(r stage.Result) bool { return r.Stage == s.Name && r.Attempt == s.Attempt })
+		if known >= 0 {
+			out = append(out, recorded[known])
+			continue
+		}
+		out = append(out, stage.Result{
+			Stage: s.Name, Kind: s.Kind, Verdict: s.Verdict, Reason: s.Reason, Attempt: s.Attempt, Started: s.Started, Ended: s.Ended,
+		})
+	}
+	return out
 }
 
 // withCells puts the records of a matrix' child runs in place of their parent's.

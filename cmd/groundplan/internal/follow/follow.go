@@ -38,10 +38,12 @@ type Options struct {
 	Holding func(workflows.Holding) string
 }
 
-// Ending is why Follow returned: exactly one field is set.
+// Ending is why Follow returned: exactly one of Output, Held and Left is set.
 type Ending struct {
 	Output *workflows.Output
 	Held   *workflows.Holding
+	// Stages is where the stages stood when the run was left to its hold.
+	Stages []workflows.StageState
 	// Left says that the person left at once: the run goes on, or can be resumed.
 	Left bool
 }
@@ -127,7 +129,7 @@ func (f *follower) loop(ctx context.Context) (Ending, error) {
 			return f.end(r)
 		case fresh := <-f.frames:
 			if f.take(fresh) {
-				return Ending{Held: f.held}, nil
+				return Ending{Held: f.held, Stages: f.frame.State.Stages}, nil
 			}
 		case <-redraw:
 			f.show()
