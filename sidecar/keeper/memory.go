@@ -13,7 +13,7 @@ import (
 const (
 	// firstLook is when an instance's memory is looked at first, after the gate has opened; then each is looked at once
 	// per sweep, the looks spread over the sweep so that no instance is disturbed by those at the others.
-	firstLook = 200 * time.Millisecond
+	firstLook = 100 * time.Millisecond
 	sweep     = 5 * time.Second
 	looks     = 20 // per sweep
 	// maxrssSlack is by how much the kernel's own figure of a resident set may be off, in bytes.

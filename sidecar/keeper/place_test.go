@@ -183,12 +183,15 @@ func TestHaltWhileTheSyncServiceIsAway(t *testing.T) {
 
 func TestWaitReturnsWhenSomethingChanged(t *testing.T) {
 	b := newBench(t)
-	b.place(shell("a", 1, "sleep 0.3; "+success))
+	b.place(shell("a", 1, "while ! [ -e go ]; do sleep 0.02; done; "+success))
 	b.open("k1", control.RunStage{Groups: []string{"a"}})
 	status := b.until("k1", func(s control.RunStatus) bool { return s.Groups["a"].Running == 1 })
 	began := time.Now()
 	if same, err := b.Wait(t.Context(), "k1", status.Version, 50*time.Millisecond); err != nil || same.Done || time.Since(began) < 50*time.Millisecond {
 		t.Errorf("%+v, %v after %v", same, err, time.Since(began))
+	}
+	if err := os.WriteFile(filepath.Join(b.folder.Temp("a", 0), "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	status, err := b.Wait(t.Context(), "k1", status.Version, time.Minute)
 	if err != nil || status.Groups["a"].Succeeded != 1 {

@@ -195,8 +195,8 @@ func (s *stage) conduct() {
 	if err := s.announce(); err != nil {
 		s.fault(err)
 	}
-	k.work.Go(s.lookAround)
 	s.startAll()
+	k.work.Go(s.lookAround)
 	select {
 	case <-s.finished:
 	case <-s.stopped:
