@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -161,6 +162,17 @@ func (a *app) find(ctx context.Context, config worker.Config) (*worker.Session, 
 	}
 	if err != nil {
 		return nil, fmt.Errorf("finding the services of %s: %w", config.Home, err)
+	}
+	return session, nil
+}
+
+// open connects to the services, or starts them. It says so when that takes longer than a person likes to wonder.
+func (a *app) open(ctx context.Context, config worker.Config) (*worker.Session, error) {
+	patience := time.AfterFunc(time.Second, func() { a.tell("Starting the services …") })
+	defer patience.Stop()
+	session, err := worker.Open(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("opening the services: %w", err)
 	}
 	return session, nil
 }

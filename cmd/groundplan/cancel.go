@@ -34,9 +34,9 @@ func (a *app) cancel(ctx context.Context, prefix, form string) (err error) {
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	// An interrupted run still has its instances: what ends them is started for that.
-	session, err := worker.Open(ctx, config)
+	session, err := a.open(ctx, config)
 	if err != nil {
-		return fmt.Errorf("opening the services: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, session.Close()) }()
 	id, err := known(ctx, config, session, prefix)

@@ -42,9 +42,9 @@ func (a *app) resume(ctx context.Context, prefix string, o resumeOptions) error 
 	if err != nil {
 		return err
 	}
-	session, err := worker.Open(ctx, config)
+	session, err := a.open(ctx, config)
 	if err != nil {
-		return fmt.Errorf("opening the services: %w", err)
+		return err
 	}
 	id, err := known(ctx, config, session, prefix)
 	if err != nil {

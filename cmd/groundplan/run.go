@@ -75,9 +75,9 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	if o.detach {
 		return a.detach(ctx, config, start, *o.form)
 	}
-	session, err := worker.Open(ctx, config)
+	session, err := a.open(ctx, config)
 	if err != nil {
-		return fmt.Errorf("opening the services: %w", err)
+		return err
 	}
 	wishes, stop := interrupts()
 	defer stop()

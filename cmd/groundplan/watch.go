@@ -48,9 +48,9 @@ func (a *app) watch(ctx context.Context, prefix, form string) error {
 	if err := session.Close(); err != nil {
 		return err
 	}
-	session, err = worker.Open(ctx, config)
+	session, err = a.open(ctx, config)
 	if err != nil {
-		return fmt.Errorf("opening the services: %w", err)
+		return err
 	}
 	wishes, stop := interrupts()
 	defer stop()
