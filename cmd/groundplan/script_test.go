@@ -84,15 +84,19 @@ func startServices(t *testing.T, program, home string) {
 
 // prepare gives a story a home of its own, and what the Go toolchain needs to work from it.
 func prepare(env *testscript.Env, bin, shared string) error {
-	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+	for name, variable := range map[string]string{"GOCACHE": "GOCACHE", "GOMODCACHE": "GOMODCACHE", "GOPATH": "GOPATH", "GOPROXY": "PROXY"} {
 		value, err := exec.Command("go", "env", name).Output()
 		if err != nil {
 			return err
 		}
-		env.Setenv(name, strings.TrimSpace(string(value)))
+		env.Setenv(variable, strings.TrimSpace(string(value)))
 	}
-	env.Setenv("GOFLAGS", "-mod=mod")
-	env.Setenv("GOPROXY", "off")
+	env.Setenv("GOPROXY", "off") // a story that builds something with dependencies says so: env GOPROXY=$PROXY
+	repository, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		return err
+	}
+	env.Setenv("REPO", repository)
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("OWN", filepath.Join(env.WorkDir, ".home"))
 	env.Setenv("SHARED", shared)
