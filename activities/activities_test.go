@@ -564,15 +564,27 @@ func TestRecordOfABadID(t *testing.T) {
 
 func TestEvaluateAndResolve(t *testing.T) {
 	b := newBench(t)
+	run := stage.Run{ID: "evaluated"}
+	folder := b.activities.Home.Run(run.ID)
+	if err := errors.Join(
+		os.MkdirAll(filepath.Dir(folder.Stage("lookups")), 0o700),
+		os.WriteFile(folder.Stage("lookups"), []byte(`{"group":"g","index":0,"stage":"lookups","attempt":"lookups-2","outcome":"crashed"}`+"\n"), 0o600),
+		runs.WriteJSON(folder.Metrics(), map[string]pipelines.Summary{"lookup_seconds": {Count: 1, P95: 3}}),
+	); err != nil {
+		t.Fatal(err)
+	}
 	value, err := b.env.ExecuteActivity(stage.ActivityEvaluate, stage.Evaluate{
-		Expr: "stages.lookups.outcome == 'failed'", Variables: pipelines.Variables{Stages: map[string]string{"lookups": "failed"}},
+		Run:    run,
+		Expr:   "stages.lookups.outcome == 'failed' && outcomes.g.crashed == 1 && metrics.lookup_seconds.p95 > 2.0",
+		Groups: []pipelines.Group{{Name: "g", Instances: 1}},
+		Stages: []stage.Result{{Stage: "lookups", Kind: pipelines.KindRun, Verdict: stage.Failed, Attempt: 2}},
 	})
 	var holds bool
 	if err != nil || value.Get(&holds) != nil || !holds {
 		t.Errorf("got %v, %v", holds, err)
 	}
 	for name, in := range map[string]any{
-		stage.ActivityEvaluate: stage.Evaluate{Expr: "1 +"},
+		stage.ActivityEvaluate: stage.Evaluate{Run: run, Expr: "1 +"},
 		stage.ActivityResolve:  stage.Resolve{Bundle: pipelines.Bundle{File: "x.yaml", Files: map[string]string{"x.yaml": "pipeline: ["}}},
 	} {
 		_, err := b.env.ExecuteActivity(name, in)

@@ -36,7 +36,7 @@ func (a *Activities) collect(ctx context.Context, in stage.Input, report func(st
 	if err != nil {
 		return stage.Result{}, err
 	}
-	known, err := variables(folder, in, found)
+	known, err := variables(folder, in.Groups, in.Stages, found.Metrics)
 	if err != nil {
 		return stage.Result{}, err
 	}
@@ -77,17 +77,17 @@ func (a *Activities) metrics(ctx context.Context, folder runs.Folder, in stage.I
 	return found, nil
 }
 
-// variables is what assertions see.
-func variables(folder runs.Folder, in stage.Input, found metrics.Report) (pipelines.Variables, error) {
-	v := pipelines.Variables{Stages: map[string]string{}, Metrics: found.Metrics, Outcomes: map[string]pipelines.Outcomes{}}
-	for _, result := range in.Stages {
+// variables is what `assert` and `when` see of a run: how its stages and instances ended, and its metrics.
+func variables(folder runs.Folder, groups []pipelines.Group, stages []stage.Result, metrics map[string]pipelines.Summary) (pipelines.Variables, error) {
+	v := pipelines.Variables{Stages: map[string]string{}, Metrics: metrics, Outcomes: map[string]pipelines.Outcomes{}}
+	for _, result := range stages {
 		v.Stages[result.Stage] = string(result.Verdict)
 	}
-	sums, err := figures(folder, in.Groups, in.Stages)
+	sums, err := figures(folder, groups, stages)
 	if err != nil {
 		return v, err
 	}
-	for _, g := range in.Groups {
+	for _, g := range groups {
 		v.Outcomes[g.Name] = sums[g.Name].Outcomes
 	}
 	return v, nil

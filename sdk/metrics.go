@@ -139,6 +139,8 @@ func (m *Metrics) Counter(name string) *Counter {
 	if c == nil {
 		c = &Counter{}
 		m.counters[name] = c
+		// One that never counts anything has counted to 0, and `metrics.NAME.sum == 0` can be asserted.
+		m.line("counter", name, map[string]float64{"count": 0})
 	}
 	return c
 }

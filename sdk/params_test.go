@@ -107,7 +107,7 @@ func TestMetrics(t *testing.T) {
 		t.Error(err)
 	}
 	i := &instance{t: t, env: map[string]string{"TEST_OUTPUTS_PATH": dir}}
-	want := []string{`"point","name":"p","measures":{"value":1.5}`, `"gauge","name":"g","measures":{"value":-2}`,
+	want := []string{`"counter","name":"found,by=me","measures":{"count":0}`, `"point","name":"p","measures":{"value":1.5}`, `"gauge","name":"g","measures":{"value":-2}`,
 		`"histogram","name":"h","measures":{"value":3}`, `"timer","name":"t_seconds","measures":{"value":0.25}`, `"counter","name":"found,by=me","measures":{"count":5}`}
 	lines := slices.Collect(strings.Lines(i.output("results.out")))
 	if len(lines) != 2*len(want) {

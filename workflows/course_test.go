@@ -293,9 +293,10 @@ func evaluate(_ context.Context, e stage.Evaluate) (bool, error) {
 	name, rest, looks := strings.Cut(strings.TrimPrefix(e.Expr, "stages."), ".outcome == ")
 	switch {
 	case looks:
-		return e.Variables.Stages[name] == strings.Trim(rest, "'"), nil
+		at := slices.IndexFunc(e.Stages, func(r stage.Result) bool { return r.Stage == name })
+		return at >= 0 && string(e.Stages[at].Verdict) == strings.Trim(rest, "'"), nil
 	case e.Expr == "outcomes.eu.crashed > 0":
-		return e.Variables.Outcomes["eu"].Crashed > 0, nil
+		return slices.ContainsFunc(e.Stages, func(r stage.Result) bool { return r.Outcomes["eu"].Crashed > 0 }), nil
 	case e.Expr == "true", e.Expr == "false":
 		return e.Expr == "true", nil
 	}

@@ -25,7 +25,7 @@ func (e *execution) keptBack(ctx workflow.Context, s pipelines.Stage) (string, e
 	p := e.in.Pipeline
 	var yes bool
 	err := workflow.ExecuteLocalActivity(ctx, stage.ActivityEvaluate, stage.Evaluate{
-		Expr: s.When, Parameters: p.Parameters, Cell: p.Cell, Env: p.Env, Groups: p.Groups, Variables: e.variables(),
+		Run: e.in.Run, Expr: s.When, Parameters: p.Parameters, Cell: p.Cell, Env: p.Env, Groups: p.Groups, Stages: e.results,
 	}).Get(ctx, &yes)
 	if err != nil {
 		return "", err
@@ -34,24 +34,6 @@ func (e *execution) keptBack(ctx workflow.Context, s pipelines.Stage) (string, e
 		return fmt.Sprintf("`when: %s` said no", s.When), nil
 	}
 	return "", nil
-}
-
-// variables is what a `when` sees: the stages that have ended so far, and the outcomes of all run stages together.
-func (e *execution) variables() pipelines.Variables {
-	v := pipelines.Variables{Stages: map[string]string{}, Outcomes: map[string]pipelines.Outcomes{}}
-	for _, r := range e.results {
-		v.Stages[r.Stage] = string(r.Verdict)
-		for _, g := range e.in.Pipeline.Groups {
-			sum, o := v.Outcomes[g.Name], r.Outcomes[g.Name]
-			v.Outcomes[g.Name] = pipelines.Outcomes{
-				Succeeded: sum.Succeeded + o.Succeeded,
-				Failed:    sum.Failed + o.Failed,
-				Crashed:   sum.Crashed + o.Crashed,
-				Silent:    sum.Silent + o.Silent,
-			}
-		}
-	}
-	return v
 }
 
 // decidesAlone says whether a `when` is asked also after an abort: it is `true`, or it looks at `stages`.

@@ -192,12 +192,14 @@ type Resolve struct {
 	Cell   map[string]any   `json:"cell"`
 }
 
-// Evaluate is what ActivityEvaluate is asked.
+// Evaluate is what ActivityEvaluate is asked. What Expr sees of outcomes and metrics is in the run's folder.
 type Evaluate struct {
-	Expr       string              `json:"expr"`
-	Parameters map[string]any      `json:"parameters,omitempty"`
-	Cell       map[string]any      `json:"cell,omitempty"`
-	Env        map[string]string   `json:"env,omitempty"`
-	Groups     []pipelines.Group   `json:"groups,omitempty"`
-	Variables  pipelines.Variables `json:"variables"`
+	Run        Run               `json:"run"`
+	Expr       string            `json:"expr"`
+	Parameters map[string]any    `json:"parameters,omitempty"`
+	Cell       map[string]any    `json:"cell,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	Groups     []pipelines.Group `json:"groups,omitempty"`
+	// Stages are the results so far.
+	Stages []Result `json:"stages,omitempty"`
 }
