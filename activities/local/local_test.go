@@ -148,6 +148,24 @@ func TestOutcomesOfRealInstances(t *testing.T) {
 	b.want(b.run(b.runInput("ok", 4)), stage.Passed, "")
 }
 
+// TestFaultOfTheSidecar has the results of a stage go to a full disk: every instance succeeds, and nobody could prove it.
+func TestFaultOfTheSidecar(t *testing.T) {
+	b := newBench(t, 3)
+	b.want(b.schedule(), stage.Passed, "")
+	results := b.folder.Stage("run")
+	if err := os.Symlink("/dev/full", results); err != nil {
+		t.Fatal(err)
+	}
+	result := b.run(b.runInput("ok", 1))
+	if result.Verdict != stage.Invalid || !strings.HasPrefix(result.Reason, "keeping what became of g/") || !strings.Contains(result.Reason, "no space left on device") {
+		t.Errorf("the result is %s: %s", result.Verdict, result.Reason)
+	}
+	if err := os.Remove(results); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.run(b.runInput("ok", 2)), stage.Passed, "")
+}
+
 func TestHalt(t *testing.T) {
 	b := newBench(t, 3)
 	b.want(b.schedule(), stage.Passed, "")

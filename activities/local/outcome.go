@@ -31,6 +31,8 @@ func outcome(in stage.Input, status control.RunStatus) stage.Result {
 	enough := succeeded >= mustSucceed(share, total)
 	reason := why(in, status, total, succeeded)
 	switch {
+	case status.Fault != "": // of the ground, whatever the outcomes say, and whoever halted the stage
+		result.Verdict, result.Reason = stage.Invalid, status.Fault
 	case status.Halted:
 		result.Verdict, result.Reason = stage.Cancelled, "somebody halted the stage before all of its instances had ended"
 	case !enough:

@@ -63,6 +63,9 @@ func TestOutcomeReasons(t *testing.T) {
 		{"timed out without a timeout of its own", 1, 0, control.Counts{Total: 1, Failed: 1}, control.RunStatus{TimedOut: true, Unfinished: 1, Failing: numbered("g", 0)}},
 		{"failed fast", 1, 0, control.Counts{Total: 50, Succeeded: 9, Crashed: 1, Failed: 40}, control.RunStatus{FailedFast: true, Unfinished: 40, FirstFailure: panicked, Failing: several}},
 		{"halted", 1, 0, control.Counts{Total: 50, Succeeded: 9, Failed: 41}, control.RunStatus{Halted: true, Unfinished: 41}},
+		{"faulty though all succeeded", 1, 0, control.Counts{Total: 50, Succeeded: 50}, control.RunStatus{Fault: "3 processes of stage run can't be killed"}},
+		{"faulty before instances had ended", 0.5, 0, control.Counts{Total: 50, Succeeded: 20, Failed: 30}, control.RunStatus{Fault: "signalling that the network is ready: EOF", Unfinished: 30, FirstFailure: panicked, Failing: several}},
+		{"faulty while being halted", 1, 0, control.Counts{Total: 50, Succeeded: 9, Failed: 41}, control.RunStatus{Fault: "3 processes of stage run can't be killed", Halted: true, Unfinished: 41}},
 	} {
 		started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		in := stage.Input{
