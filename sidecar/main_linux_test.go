@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
@@ -128,6 +130,63 @@ func TestReleaseLeavesNothing(t *testing.T) {
 	if _, err := r.Status(t.Context()); !errors.Is(err, control.ErrAway) {
 		t.Errorf("got %v, want ErrAway", err)
 	}
+}
+
+// TestOrphansAreCollected has an instance leave processes behind that end long before it does. They become the
+// sidecar's, which is the only one that can wait for them.
+func TestOrphansAreCollected(t *testing.T) {
+	r := start(t, options{})
+	g := r.group("g", 5)
+	g.Program, g.Outcome = "/bin/sh", pipelines.OutcomeExit
+	g.Arguments = []string{"-c", `for i in 1 2 3 4; do (sleep 0.2 & echo $! >>orphans); done; exec sleep 1000`}
+	r.place(g)
+	status, err := r.Open(t.Context(), "k1", control.RunStage{Stage: "stage", Groups: []string{"g"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.until(status, func(s control.RunStatus) bool { return s.Groups["g"].Running == 5 })
+	for index := range 5 {
+		for r.lines(filepath.Join(r.folder.Temp("g", index), "orphans")) != 4 {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	for { // until only the instances are left, none of them dead
+		states := r.children()
+		if len(states) == 5 && !slices.Contains(states, "Z") {
+			return
+		}
+		if t.Context().Err() != nil || time.Since(status.Started) > time.Minute {
+			t.Fatalf("the sidecar's children are in the states %v", states)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (r *run) lines(path string) int {
+	data, _ := os.ReadFile(path)
+	return strings.Count(string(data), "\n")
+}
+
+// children are the states of the sidecar's child processes: S, Z, …
+func (r *run) children() []string {
+	r.t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var states []string
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		// pid (name) state parent …
+		_, rest, _ := strings.Cut(string(text), ") ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(r.pid) {
+			states = append(states, fields[0])
+		}
+	}
+	return states
 }
 
 // nothingLeft checks that no process of the run is there, nor its temporary files and socket.

@@ -146,7 +146,7 @@ func (f *Fabric) Start(slot int, cmd *exec.Cmd) error {
 		if err := i.namespaces.enter(); err != nil {
 			return fmt.Errorf("starting %s in slot %d: %w", cmd.Path, slot, err)
 		}
-		return launch.StartChild(cmd)
+		return cmd.Start()
 	})
 }
 

@@ -289,9 +289,6 @@ func play(arguments []string) error {
 		}
 		fmt.Println(child.Process.Pid)
 		return nil
-	case "end":
-		time.Sleep(100 * time.Millisecond)
-		return nil
 	}
 	return fmt.Errorf("nobody can play %q", arguments)
 }

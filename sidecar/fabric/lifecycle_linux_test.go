@@ -168,47 +168,6 @@ func holdersOf(t *testing.T, namespaces map[string]bool) []string {
 	return found
 }
 
-// Exit statuses belong to who started a process, orphans to the reaper, whatever order they end in.
-func TestReaperLeavesInstancesAlone(t *testing.T) {
-	inSidecar(t, func(t *testing.T, f *Fabric) {
-		added(t, f, 1)
-		var orphans []int
-		for i := range 20 {
-			cmd := player("fork", "end")
-			if i%2 == 0 {
-				cmd = player("no such part")
-			}
-			var out strings.Builder
-			cmd.Stdout = &out
-			if err := f.Start(0, cmd); err != nil {
-				t.Fatal(err)
-			}
-			err := cmd.Wait()
-			if i%2 == 0 {
-				if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 {
-					t.Fatalf("an exit status was lost: %v", err)
-				}
-				continue
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			pid, err := strconv.Atoi(strings.TrimSpace(out.String()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			orphans = append(orphans, pid)
-		}
-		for _, pid := range orphans {
-			for deadline := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("the orphan %d was not collected", pid)
-				}
-			}
-		}
-	})
-}
-
 // Programs that use select(2), or close every descriptor there may be, suffer from a high limit. The sidecar needs it, its
 // instances get what their user has.
 func TestInstancesGetTheLimitOfWhoStartedTheSidecar(t *testing.T) {

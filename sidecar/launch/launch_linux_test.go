@@ -26,7 +26,6 @@ const (
 	roleSupported = "supported" // asks Supported
 	roleDescribe  = "describe"  // a sidecar that prints what it sees
 	roleLate      = "late"      // a sidecar that speaks once its starter is gone
-	roleOrphans   = "orphans"   // a sidecar with children of its own and of nobody's
 	roleExit      = "exit"      // ends with status 7
 	nobody        = 65534
 )
@@ -42,7 +41,6 @@ func TestMain(m *testing.M) {
 		roleSupported: Supported,
 		roleDescribe:  func() error { return errors.Join(Prepare(), describe()) },
 		roleLate:      func() error { return errors.Join(Prepare(), late()) },
-		roleOrphans:   func() error { return errors.Join(Prepare(), orphans()) },
 		roleExit:      func() error { os.Exit(7); return nil },
 	}
 	if err := parts[role](); err != nil {
@@ -204,77 +202,6 @@ func late() error {
 	time.Sleep(500 * time.Millisecond)
 	fmt.Println("still here")
 	return nil
-}
-
-func TestReaperCollectsWhatIsNobodys(t *testing.T) {
-	asEach(t, func(t *testing.T, who *syscall.Credential) {
-		said := asked(t, who, roleStarter, roleOrphans)
-		if want := []string{"status 7", "no zombies"}; !slices.Equal(said, want) {
-			t.Errorf("the sidecar says %q, want %q", said, want)
-		}
-	})
-}
-
-// orphans starts a child whose status matters and lets it lie, a program whose child survives it, and a child that is
-// owed to nobody any longer.
-func orphans() error {
-	owed := exec.Command("/proc/self/exe")
-	owed.Env = environment(roleExit)
-	if err := StartChild(owed); err != nil {
-		return err
-	}
-	parent := exec.Command("sh", "-c", "sleep 0.2 & sleep 0.3 & exit 0")
-	if err := StartChild(parent); err != nil {
-		return err
-	}
-	if err := parent.Wait(); err != nil {
-		return err
-	}
-	time.Sleep(time.Second) // the reaper stops before the status that lies here
-	var status *exec.ExitError
-	if err := owed.Wait(); !errors.As(err, &status) {
-		return fmt.Errorf("the exit status was lost: %w", err)
-	}
-	fmt.Println("status", status.ExitCode())
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); errors.Is(err, unix.ECHILD) {
-			fmt.Println("no zombies")
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return errors.New("there are children left")
-		}
-	}
-}
-
-// A child's process id may come back as that of an orphan. Nobody waits for that one.
-func TestSweeperGivesUpOnADebtThatNobodyCollects(t *testing.T) {
-	cmd := exec.Command("true")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pid := cmd.Process.Pid
-	reaper.children.Store(pid, struct{}{})
-	defer reaper.children.Delete(pid)
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if first, err := firstZombie(); err == nil && first == pid {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the child doesn't end")
-		}
-	}
-	var s sweeper
-	if !s.sweep() || s.pid != pid {
-		t.Errorf("a fresh debt is not kept: the sweeper stopped at %d", s.pid)
-	}
-	s.since = s.since.Add(-2 * owedFor)
-	if s.sweep() {
-		t.Error("an old debt still stops the sweeper")
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Error("an old debt was not collected")
-	}
 }
 
 func TestPrepareRefusesOtherProcesses(t *testing.T) {

@@ -2,10 +2,7 @@
 
 package launch
 
-import (
-	"os"
-	"os/exec"
-)
+import "os"
 
 // Start returns ErrUnsupported: there are no namespaces here.
 func Start(Options) (*os.Process, error) { return nil, ErrUnsupported }
@@ -15,6 +12,3 @@ func Prepare() error { return ErrUnsupported }
 
 // Supported returns ErrUnsupported: there are no namespaces here.
 func Supported() error { return ErrUnsupported }
-
-// StartChild starts cmd.
-func StartChild(cmd *exec.Cmd) error { return cmd.Start() }

@@ -11,8 +11,8 @@ import (
 )
 
 // Prepare makes the namespaces that Start gave this process fit for instances: mounts that don't reach the host, a
-// /proc of its own where that is permitted, an /etc/hosts that names the sync gateway, the loopback interface, and
-// a reaper for processes whose parent has died. It is the first thing a sidecar does.
+// /proc of its own where that is permitted, an /etc/hosts that names the sync gateway, and the loopback interface. It is
+// the first thing a sidecar does. As PID 1 it inherits the processes whose parent has died, and has to wait for them.
 func Prepare() error {
 	if os.Getpid() != 1 {
 		return errors.New("preparing the sidecar: this process is not PID 1 of a namespace of its own; start it with launch.Start")
@@ -29,7 +29,6 @@ func Prepare() error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("preparing the sidecar: %w", err)
 	}
-	startReaper()
 	return nil
 }
 
