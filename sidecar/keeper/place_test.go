@@ -219,11 +219,11 @@ func TestEventsTell(t *testing.T) {
 		kind, _, _ = strings.Cut(kind, `"`)
 		count[kind]++
 	}
-	want := map[string]int{"sidecar-started": 1, "stage-opened": 1, "stage-ended": 1, "instance-failed": 20}
+	want := map[string]int{"sidecar-started": 1, "stage-opened": 1, "stage-closed": 1, "instance-failed": 20}
 	if !maps.Equal(count, want) {
 		t.Errorf("%v, want %v\n%s", count, want, data)
 	}
-	if !strings.Contains(string(data), "stage lookups ended: 0 succeeded, 30 did not") {
+	if !strings.Contains(string(data), "the gate of stage lookups has closed: 0 succeeded, 30 did not") {
 		t.Errorf("%s", data)
 	}
 }

@@ -271,7 +271,7 @@ func (s *stage) end() {
 	s.changedLocked()
 	text := s.summary()
 	s.mu.Unlock()
-	k.tell("stage-ended", s.ask.Stage, text)
+	k.tell("stage-closed", s.ask.Stage, text)
 	close(s.over)
 }
 
@@ -282,7 +282,7 @@ func (s *stage) summary() string {
 		all.Succeeded += c.Succeeded
 		all.Failed += c.Failed + c.Crashed + c.Silent
 	}
-	text := fmt.Sprintf("stage %s ended: %d succeeded, %d did not", s.ask.Stage, all.Succeeded, all.Failed)
+	text := fmt.Sprintf("the gate of stage %s has closed: %d succeeded, %d did not", s.ask.Stage, all.Succeeded, all.Failed)
 	if s.now.Unfinished > 0 {
 		text += fmt.Sprintf("; %d were %s", s.now.Unfinished, s.cause.reason())
 	}
