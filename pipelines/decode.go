@@ -42,7 +42,6 @@ type description struct {
 	enum    []string
 	pattern string
 	min     *int64
-	only    any            // the one value that is allowed
 	options []*description // alternatives
 }
 

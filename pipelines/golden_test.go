@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -133,8 +134,8 @@ func TestBad(t *testing.T) {
 				load = func() error { _, err := LoadSuite(file, Options{Root: "testdata/bad"}); return err }
 			}
 			err := load()
-			faults, ok := err.(Faults)
-			if !ok || len(faults) == 0 {
+			var faults Faults
+			if !errors.As(err, &faults) || len(faults) == 0 {
 				t.Fatalf("want faults, got %v", err)
 			}
 			if again := load(); again.Error() != err.Error() {

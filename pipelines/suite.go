@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 )
@@ -91,8 +92,8 @@ func LoadSuite(file string, o Options) (*Suite, error) {
 	for i, p := range s.Pipelines {
 		full := filepath.Join(disk.root.Name(), filepath.FromSlash(p.File))
 		_, err := Load(full, Options{Root: disk.root.Name(), Set: p.Set, Getenv: o.Getenv})
-		faults, ok := err.(Faults)
-		if err != nil && !ok {
+		var faults Faults
+		if err != nil && !errors.As(err, &faults) {
 			return nil, fmt.Errorf("loading %s: %w", p.File, err)
 		}
 		for _, f := range faults {

@@ -114,7 +114,7 @@ func (c *connection) dial() (*websocket.Conn, error) {
 	defer cancel()
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		attempt, done := context.WithTimeout(ctx, 10*time.Second)
-		ws, response, err := websocket.Dial(attempt, c.url, nil)
+		ws, response, err := websocket.Dial(attempt, c.url, nil) //nolint:bodyclose // the library closes it
 		done()
 		if err == nil {
 			ws.SetReadLimit(frame)

@@ -76,7 +76,7 @@ func (r *Run) play(body Case, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	r.note(r.startEvent())
-	outcome, stack := r.perform(ctx, body)
+	stack, outcome := r.perform(ctx, body)
 	if stack != "" {
 		fmt.Fprintf(stderr, "panic: %v\n\n%s\n", outcome, stack)
 	}
@@ -122,7 +122,7 @@ type panicked struct {
 }
 
 // perform joins the others and runs the case. A stack comes with the error of a panic.
-func (r *Run) perform(ctx context.Context, body Case) (outcome error, stack string) {
+func (r *Run) perform(ctx context.Context, body Case) (stack string, outcome error) {
 	ended := make(chan error, 1)
 	r.Go(func() {
 		if err := r.join(ctx); err != nil {
@@ -135,12 +135,12 @@ func (r *Run) perform(ctx context.Context, body Case) (outcome error, stack stri
 	case err := <-ended:
 		select {
 		case p := <-r.crash: // a goroutine's panic counts, however the case ended
-			return fmt.Errorf("%v", p.value), p.stack
+			return p.stack, fmt.Errorf("%v", p.value)
 		default:
-			return err, ""
+			return "", err
 		}
 	case p := <-r.crash:
-		return fmt.Errorf("%v", p.value), p.stack
+		return p.stack, fmt.Errorf("%v", p.value)
 	}
 }
 
@@ -190,7 +190,7 @@ func (r *Run) join(ctx context.Context) error {
 }
 
 // report says how the instance ended, in its log and to the sync service.
-func (r *Run) report(outcome error, stack string) {
+func (r *Run) report(stack string, outcome error) {
 	e := event{Success: &groupEvent{r.Group}}
 	switch {
 	case stack != "":

@@ -101,10 +101,9 @@ type course struct {
 
 // call is one activity as the workflow sees it: all tries of it by the server together.
 type call struct {
-	name    string
-	begin   time.Time
-	tries   int
-	outcome string
+	name  string
+	begin time.Time
+	tries int
 }
 
 // line is one line of a course.

@@ -76,7 +76,7 @@ func serveGateway() error {
 	if err != nil {
 		return fmt.Errorf("starting the embedded Redis: %w", err)
 	}
-	defer stop()
+	defer func() { _ = stop() }()
 	g, err := gateway.New(gateway.Options{Redis: client, Run: "bench", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return fmt.Errorf("starting the gateway: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -144,7 +145,7 @@ func (b *bench) judge(id string) error {
 	r, err := b.record(id)
 	for err != nil || r.Status != "ended" {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("has not ended (%+v, %v)", r, err)
+			return errors.Join(fmt.Errorf("has not ended: %+v", r), err)
 		}
 		time.Sleep(200 * time.Millisecond)
 		r, err = b.record(id)

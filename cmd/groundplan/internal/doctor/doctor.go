@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -137,7 +138,7 @@ func get(ctx context.Context, address string) error {
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		// The URL in it may hold a password: only what went wrong is repeated.
-		if inner, ok := err.(*url.Error); ok {
+		if inner := (*url.Error)(nil); errors.As(err, &inner) {
 			err = inner.Err
 		}
 		return err

@@ -45,9 +45,7 @@ func state(n pipelines.Network) []string {
 	if n.Regions != "" {
 		out = append(out, fmt.Sprintf("latency between %d regions from %s", len(n.Matrix), n.Regions))
 	}
-	for _, l := range links(n.Links) {
-		out = append(out, l)
-	}
+	out = append(out, links(n.Links)...)
 	for _, b := range n.Inbound {
 		out = append(out, "inbound to "+strings.Join(b.Groups, ", ")+": "+b.Policy)
 	}

@@ -151,9 +151,7 @@ func (l *live) stage(f Frame, s workflows.StageState, names, width int) []line {
 	if p.Total == 0 {
 		return []line{l.line(width, append(cells, cell{"  " + terminal.Clean(p.Note), terminal.Dim})...)}
 	}
-	for _, part := range bar(p, min(barWidth, max(0, width-names-40))) {
-		cells = append(cells, part)
-	}
+	cells = append(cells, bar(p, min(barWidth, max(0, width-names-40)))...)
 	cells = append(cells, cell{fmt.Sprintf("  %d/%d", Done(p), p.Total), terminal.Plain})
 	rows := []line{l.line(width, cells...)}
 	detail := Counts(p)
