@@ -190,7 +190,7 @@ func (r *Run) join(ctx context.Context) error {
 }
 
 // report says how the instance ended, in its log and to the sync service.
-func (r *Run) report(stack string, outcome error) {
+func (r *Run) report(outcome error, stack string) {
 	e := event{Success: &groupEvent{r.Group}}
 	switch {
 	case stack != "":
