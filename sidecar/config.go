@@ -15,6 +15,8 @@ const (
 	DefaultIdleLimit = 24 * time.Hour
 	// syncPort is where instances find the sync service; SDKs know the number.
 	syncPort = 5050
+	// forgetsWithin is how long deleting the run's data from Redis may hold up the sidecar's end.
+	forgetsWithin = 5 * time.Second
 )
 
 // Config says which run's sidecar this is, and what it works with.

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -35,6 +36,7 @@ func Main(ctx context.Context, c Config) error {
 	if c.IdleLimit == 0 {
 		c.IdleLimit = DefaultIdleLimit
 	}
+	redis.SetLogger(redisLog{c.Log})
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	outside := outsideOf(c.Redis) // before Prepare hides the way to it
@@ -145,16 +147,31 @@ func (w *works) serve(ctx context.Context, calls net.Listener) error {
 	})
 	work.Go(func() error {
 		<-ctx.Done()
-		defer hangUp()
+		defer hangUp() // not before the data is gone: the run's next sidecar comes then, and has the same keys
 		_, err := w.keeper.Release(context.WithoutCancel(ctx))
-		return errors.Join(err, instances.Close())
+		err = errors.Join(err, instances.Close(), w.gateway.Close())
+		w.forget(context.WithoutCancel(ctx))
+		return err
 	})
 	return work.Wait()
 }
 
+// forget deletes the run's data from a Redis that others use too. The gateway was its only one. What can't be deleted
+// goes by itself some days later: that is worth a warning, not a failure.
+func (w *works) forget(ctx context.Context) {
+	if w.config.Redis == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgetsWithin)
+	defer cancel()
+	if err := w.gateway.Forget(ctx); err != nil {
+		w.config.Log.Warn("the run's data stays in Redis until it expires", "error", err)
+	}
+}
+
 // close gives everything back. What it doesn't manage to, the kernel does when the process ends.
 func (w *works) close() error {
-	err := errors.Join(w.gateway.Close(), w.redis())
+	err := w.redis()
 	w.reaper.Close()
 	return errors.Join(err, w.fabric.Close())
 }

@@ -282,16 +282,56 @@ func TestTermAndIdlenessRelease(t *testing.T) {
 
 func TestRedisOutside(t *testing.T) {
 	server := miniredis.RunT(t)
+	if err := server.Set("somebody's", "own"); err != nil {
+		t.Fatal(err)
+	}
 	r := start(t, options{redis: "redis://localhost:" + server.Port()})
 	r.place(r.group("g", 3))
 	if s := r.stage("k1", control.RunStage{Groups: []string{"g"}, Case: "together"}); s.Groups["g"].Succeeded != 3 {
 		t.Errorf("%+v", s.FirstFailure)
 	}
-	if len(server.Keys()) == 0 {
+	if len(server.Keys()) < 2 {
 		t.Error("nothing was written to Redis")
 	}
 	if _, err := r.Release(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if left := server.Keys(); !slices.Equal(left, []string{"somebody's"}) {
+		t.Errorf("the run has left %q in Redis", left)
+	}
+}
+
+// TestRedisThatIsGone is a release that finds no Redis any more: it ends all the same, and says what stays.
+func TestRedisThatIsGone(t *testing.T) {
+	server := miniredis.RunT(t)
+	r := start(t, options{redis: "redis://localhost:" + server.Port()})
+	r.place(r.group("g", 3))
+	if s := r.stage("k1", control.RunStage{Groups: []string{"g"}, Case: "together"}); s.Groups["g"].Succeeded != 3 {
+		t.Errorf("%+v", s.FirstFailure)
+	}
+	server.Close()
+	began := time.Now()
+	if _, err := r.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	t.Logf("released in %v", time.Since(began))
+	if err := <-r.ended; err != nil {
+		t.Error(err)
+	}
+	r.nothingLeft()
+	log, _ := os.ReadFile(r.folder.SidecarLog())
+	for _, want := range []string{"the run's data stays in Redis until it expires", "the Redis client says: "} {
+		if !strings.Contains(string(log), want) {
+			t.Errorf("the log doesn't say %q", want)
+		}
+	}
+	for line := range strings.Lines(string(log)) {
+		if !strings.HasPrefix(line, "time=") {
+			t.Errorf("a line that nobody can take apart: %s", line)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", log)
 	}
 }
 

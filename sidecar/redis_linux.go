@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -27,6 +28,7 @@ func openRedis(url string, outside *hostNetwork) (redis.UniversalClient, func() 
 	if err != nil {
 		return nil, nil, fmt.Errorf("understanding the address of Redis: %w", err)
 	}
+	options.ContextTimeoutEnabled = true
 	if outside != nil {
 		options.Dialer = outside.dial
 		if secure := options.TLSConfig; secure != nil { // the client leaves it to the dialer
@@ -41,6 +43,14 @@ func openRedis(url string, outside *hostNetwork) (redis.UniversalClient, func() 
 	}
 	client := redis.NewClient(options)
 	return client, client.Close, nil
+}
+
+// redisLog takes what the Redis client has to say for itself: it only speaks when something goes wrong.
+type redisLog struct{ log *slog.Logger }
+
+// Printf is what the client calls.
+func (l redisLog) Printf(_ context.Context, format string, values ...any) {
+	l.log.Warn("the Redis client says: " + strings.TrimSpace(fmt.Sprintf(format, values...)))
 }
 
 // hostNetwork is the network of whoever started the sidecar, which has only its own. Sockets belong to the network of
