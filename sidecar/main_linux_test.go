@@ -412,5 +412,11 @@ func TestManyInstances(t *testing.T) {
 		starts = append(starts, i.Started)
 	}
 	slices.SortFunc(starts, time.Time.Compare)
-	t.Logf("first to last start: %v", starts[len(starts)-1].Sub(starts[0]))
+	t.Logf("first to last start: %v, the last %v after the stage was opened", starts[len(starts)-1].Sub(starts[0]), starts[len(starts)-1].Sub(s.Started))
+	log, _ := os.ReadFile(r.folder.SidecarLog())
+	if _, said, opened := strings.Cut(string(log), `msg="the gate has opened" `); opened {
+		t.Log("the sidecar says: " + said)
+	} else {
+		t.Error("the instances were let go one after the other")
+	}
 }
