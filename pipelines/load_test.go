@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ stages:
 
 func mustContain(t *testing.T, err error, wants ...string) {
 	t.Helper()
-	if _, ok := err.(Faults); !ok {
+	if faults := (Faults)(nil); !errors.As(err, &faults) {
 		t.Fatalf("want Faults, got %v", err)
 	}
 	for _, want := range wants {

@@ -50,7 +50,7 @@ type redisLog struct{ log *slog.Logger }
 
 // Printf is what the client calls.
 func (l redisLog) Printf(_ context.Context, format string, values ...any) {
-	l.log.Warn("the Redis client says: " + strings.TrimSpace(fmt.Sprintf(format, values...)))
+	l.log.Warn("the Redis client spoke", "said", strings.TrimSpace(fmt.Sprintf(format, values...)))
 }
 
 // hostNetwork is the network of whoever started the sidecar, which has only its own. Sockets belong to the network of
