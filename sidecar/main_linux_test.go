@@ -320,7 +320,7 @@ func TestRedisThatIsGone(t *testing.T) {
 	}
 	r.nothingLeft()
 	log, _ := os.ReadFile(r.folder.SidecarLog())
-	for _, want := range []string{"the run's data stays in Redis until it expires", "the Redis client says: "} {
+	for _, want := range []string{"the run's data stays in Redis until it expires", "the Redis client spoke"} {
 		if !strings.Contains(string(log), want) {
 			t.Errorf("the log doesn't say %q", want)
 		}

@@ -10,9 +10,6 @@ import (
 )
 
 func TestStillHolds(t *testing.T) {
-	const (
-		passed, skipped = "passed", "skipped"
-	)
 	for name, c := range map[string]struct {
 		stages   string // as pipeline takes them; `a-run<b-run,c-run` says needs
 		verdicts string // stage=verdict
