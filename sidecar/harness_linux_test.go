@@ -31,6 +31,9 @@ const (
 	roleSidecar  = "sidecar"
 	roleInstance = "instance"
 	nobody       = 65534
+	// Under the race detector every program would sleep for a second before it ends.
+	raceName, raceValue = "GORACE", "atexit_sleep_ms=0"
+	raceExit            = raceName + "=" + raceValue
 )
 
 func TestMain(m *testing.M) {
@@ -81,7 +84,7 @@ func launchSidecar(args []string) (*os.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{roleVariable + "=" + roleSidecar, "TMPDIR=" + os.TempDir(), "SIDECARS_OWN=secret"}
+	env := []string{roleVariable + "=" + roleSidecar, raceExit, "TMPDIR=" + os.TempDir(), "SIDECARS_OWN=secret"}
 	return launch.Start(launch.Options{Executable: self, Args: args, Env: env, Log: log})
 }
 
@@ -169,7 +172,7 @@ func (r *run) startAsNobody(home string, args []string) {
 		}
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = []string{roleVariable + "=" + roleStarter, "TMPDIR=" + os.TempDir()}
+	cmd.Env = []string{roleVariable + "=" + roleStarter, raceExit, "TMPDIR=" + os.TempDir()}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -214,7 +217,7 @@ func (r *run) group(name string, instances int) control.Group {
 	return control.Group{
 		Group: pipelines.Group{
 			Name: name, Instances: instances, Outcome: pipelines.OutcomeReport,
-			Env: map[string]string{roleVariable: roleInstance},
+			Env: map[string]string{roleVariable: roleInstance, raceName: raceValue},
 		},
 		Program: program,
 	}

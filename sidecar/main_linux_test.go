@@ -389,7 +389,7 @@ func forward(l net.Listener, address string) {
 }
 
 func TestManyInstances(t *testing.T) {
-	count := 1000
+	count := manyInstances
 	if testing.Short() {
 		count = 100
 	}
