@@ -79,7 +79,11 @@ func (s *summary) add(e event, progress io.Writer) {
 		s.end(e, result{pkg: e.Package, test: e.Test, output: s.pending[key]})
 		delete(s.pending, key)
 		if e.Test == "" {
-			fmt.Fprintf(progress, "%-4s %6.1fs  %s\n", e.Action, e.Elapsed, e.Package)
+			said := e.Action
+			if said == "skip" {
+				said = "none" // a package without tests
+			}
+			fmt.Fprintf(progress, "%-4s %6.1fs  %s\n", said, e.Elapsed, e.Package)
 		}
 	}
 }
