@@ -48,7 +48,7 @@ func record(ctx context.Context) error {
 	if len(os.Args) > 1 {
 		stories += "/^" + os.Args[1] + "$"
 	}
-	test := exec.CommandContext(ctx, "go", "test", "./workflows", "-count=1", "-v", "-parallel=16", "-timeout=5m", "-run", stories,
+	test := exec.CommandContext(ctx, "go", "test", "-tags", "record", "./workflows", "-count=1", "-v", "-parallel=16", "-timeout=5m", "-run", stories,
 		"-record", server.Address(), "-token", token)
 	test.Stdout, test.Stderr = os.Stdout, os.Stderr
 	testErr := test.Run()
