@@ -63,7 +63,7 @@ func (m *member) said(report outcome.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.report.Add(report)
-	if m.running && m.grace == nil && outcome.Decided(m.group.Outcome, m.report) {
+	if !m.ended && m.grace == nil && outcome.Decided(m.group.Outcome, m.report) {
 		m.grace = time.AfterFunc(grace, func() { m.kill("did not exit after it had reported its outcome", false) })
 	}
 }
@@ -162,7 +162,7 @@ func (m *member) configure(w wish) {
 	s := m.stage
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !m.running {
+	if m.ended {
 		return
 	}
 	c := &m.place.configs
@@ -177,6 +177,10 @@ func (m *member) configure(w wish) {
 
 // applyAll applies what waits. A configuration that can't be applied ends the instance with that reason.
 func (m *member) applyAll() {
+	select {
+	case <-m.entered:
+	case <-m.stage.ctx.Done(): // nothing is killed but what runs
+	}
 	c := &m.place.configs
 	for {
 		c.mu.Lock()

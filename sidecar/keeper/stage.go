@@ -84,6 +84,9 @@ type member struct {
 	// pid is 0 while nothing runs. seen is the largest resident set so far, in bytes.
 	pid  atomic.Int64
 	seen atomic.Int64
+	// entered is closed once the process is known to run. It may be heard of before: the kernel can have it run a while
+	// before whoever started it goes on.
+	entered chan struct{}
 	// Set before the process starts.
 	logs   logs
 	parent int64 // this process's own peak when it started the instance
@@ -176,7 +179,7 @@ func newStage(k *Keeper, key string, ask control.RunStage, places []*place) (*st
 	s.ctx, s.cancel = context.WithCancel(k.ctx)
 	s.now = control.RunStatus{Key: key, Version: 1, Groups: make(map[string]control.Counts), Started: time.Now()}
 	for _, p := range places {
-		m := &member{stage: s, place: p, group: p.group}
+		m := &member{stage: s, place: p, group: p.group, entered: make(chan struct{})}
 		s.members = append(s.members, m)
 		p.runs = m
 		s.count(m, func(c *control.Counts) { c.Total++; c.Placed++ })

@@ -188,6 +188,7 @@ func (s *stage) entered(m *member, pid int, began time.Time) {
 	m.started, m.running = began, true
 	s.count(m, func(c *control.Counts) { c.Running++ })
 	s.changedLocked()
+	close(m.entered)
 }
 
 func (m *member) arguments() []string {
