@@ -13,6 +13,7 @@
 //	    ├── build-<artifact>.log what the compiler said
 //	    ├── sidecar.log
 //	    ├── stages/<stage>.jsonl what became of each instance of a run stage
+//	    ├── stages/<stage>.network.json  what the pairs of the data network were found to do
 //	    ├── outputs/<group>/<index>/
 //	    └── temp/                removed at the end
 package runs
@@ -56,6 +57,11 @@ func (f Folder) SidecarLog() string { return filepath.Join(string(f), "sidecar.l
 
 // Stage is the path of the per-instance results of a run stage.
 func (f Folder) Stage(name string) string { return filepath.Join(string(f), "stages", name+".jsonl") }
+
+// Proof is the path of what a network stage's pairs were found to do, beside what was asked.
+func (f Folder) Proof(stage string) string {
+	return filepath.Join(string(f), "stages", stage+".network.json")
+}
 
 // Outputs is the folder of an instance's outputs.
 func (f Folder) Outputs(group string, index int) string {

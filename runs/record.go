@@ -58,4 +58,23 @@ type Event struct {
 	Stage string    `json:"stage,omitempty"`
 	// Text is one sentence.
 	Text string `json:"text"`
+
+	// The rest is set for the events of a run stage: KindEventBegan, KindEventEnded, KindEventCancelled.
+
+	// Event is its name, or `event-3` for the third of a stage where it has none; Attempt is the stage's key.
+	Event   string `json:"event,omitempty"`
+	Attempt string `json:"attempt,omitempty"`
+	// At is when, in nanoseconds after the opening of the gate, it began or ended, and Due when it should have.
+	At  time.Duration `json:"at,omitempty"`
+	Due time.Duration `json:"due,omitempty"`
+	// Instances are those it chose, as group/index.
+	Instances []string `json:"instances,omitempty"`
 }
+
+// The kinds of lines about the events of a run stage. Every KindEventBegan of an event that ends has one of the other
+// two after it: KindEventCancelled when the stage was over before the event's end.
+const (
+	KindEventBegan     = "event-began"
+	KindEventEnded     = "event-ended"
+	KindEventCancelled = "event-cancelled"
+)

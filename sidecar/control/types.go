@@ -52,6 +52,55 @@ type Network struct {
 type NetworkReply struct {
 	// Refused is why the state can't be applied; empty when it was.
 	Refused string `json:"refused,omitempty"`
+	// Proof is what was measured then; nil where Verify is off. All its pairs are in the run's folder
+	// (runs.Folder.Proof), the reply has at most MostPairs of them: those outside the tolerance first.
+	Proof *Proof `json:"proof,omitempty"`
+	// Pairs counts the pairs that were probed, and Faults those outside the tolerance.
+	Pairs  int `json:"pairs,omitempty"`
+	Faults int `json:"faults,omitempty"`
+}
+
+// MostPairs is how many pairs a reply names.
+const MostPairs = 10
+
+// Proof is what sampled pairs of a data network were found to do, beside what was asked of them.
+type Proof struct {
+	// Shaper is who shapes: "netem" or "user space".
+	Shaper string `json:"shaper"`
+	// Seed is what the pairs were drawn with.
+	Seed      uint64          `json:"seed"`
+	Tolerance pipelines.Share `json:"tolerance"`
+	Started   time.Time       `json:"started,omitzero"`
+	Ended     time.Time       `json:"ended,omitzero"`
+	Pairs     []Pair          `json:"pairs"`
+}
+
+// Pair is one direction between two instances.
+type Pair struct {
+	From     string  `json:"from"` // group/index
+	To       string  `json:"to"`
+	Asked    Figures `json:"asked"`
+	Achieved Figures `json:"achieved"`
+	// Packets is how many the achieved latency, jitter and loss were found with.
+	Packets int  `json:"packets,omitempty"`
+	OK      bool `json:"ok"`
+	// Fault says what is outside the tolerance, with both figures and without the pair's names: "latency 62ms instead of
+	// 50ms"; empty when OK.
+	Fault string `json:"fault,omitempty"`
+}
+
+// Figures are what is asked of a direction, or what it was found to do; what is zero was not asked, or not found.
+type Figures struct {
+	Latency   pipelines.Duration `json:"latency,omitzero"` // one way
+	Jitter    pipelines.Duration `json:"jitter,omitzero"`
+	Loss      pipelines.Share    `json:"loss,omitzero"`
+	Duplicate pipelines.Share    `json:"duplicate,omitzero"`
+	Reorder   pipelines.Share    `json:"reorder,omitzero"`
+	Corrupt   pipelines.Share    `json:"corrupt,omitzero"`
+	// Bandwidth is in bits per second, counted over IP packets.
+	Bandwidth pipelines.Bandwidth `json:"bandwidth,omitzero"`
+	// Policy is accept, reject or drop.
+	Policy string `json:"policy,omitempty"`
 }
 
 // RunStage is one opening of the gate. Its key is unique per run, stage and attempt.
@@ -65,6 +114,10 @@ type RunStage struct {
 	MaxFailures int `json:"maxFailures,omitempty"`
 	// Deadline is when the stage's timeout ends: the sidecar ends it by itself then, whoever is still there to ask.
 	Deadline time.Time `json:"deadline"`
+	// Events happen while the stage runs. Seed is the run's: with the event's and the stage's name it draws the
+	// instances that they choose.
+	Events []pipelines.Event `json:"events,omitempty"`
+	Seed   uint64            `json:"seed,omitempty"`
 	// Only names the instances to start, as group/index; empty: all of Groups. The counts that instances are told
 	// (TEST_INSTANCE_COUNT) are those of the instances that take part.
 	Only []string `json:"only,omitempty"`
@@ -79,6 +132,9 @@ type Counts struct {
 	Failed    int `json:"failed"`
 	Crashed   int `json:"crashed"`
 	Silent    int `json:"silent"`
+	// Killed counts those that an event killed and that were not started again. They are in none of the counts above
+	// but Total and Placed.
+	Killed int `json:"killed,omitempty"`
 }
 
 // Status is what the sidecar holds.
@@ -95,6 +151,9 @@ type Status struct {
 	FaultCount int               `json:"faultCount,omitempty"`
 	// MemoryPerInstance is what the sidecar measured for its own share of an instance, in bytes.
 	MemoryPerInstance int64 `json:"memoryPerInstance,omitempty"`
+	// Probed and ToProbe count the pairs of the data network while it is being proved.
+	Probed  int `json:"probed,omitempty"`
+	ToProbe int `json:"toProbe,omitempty"`
 }
 
 // RunStatus is where a run stage stands.
@@ -116,6 +175,8 @@ type RunStatus struct {
 	FailedFast bool `json:"failedFast,omitempty"`
 	// Unfinished counts the instances that were still running when the stage was ended.
 	Unfinished int `json:"unfinished,omitempty"`
+	// Event is one sentence about the event of the stage that began or ended last; empty before the first.
+	Event string `json:"event,omitempty"`
 	// Fault is what the sidecar itself could not do (the sync service failed, the disk is full); empty when all went
 	// well. It is a fault of the ground, whatever the outcomes say.
 	Fault string `json:"fault,omitempty"`
@@ -127,6 +188,7 @@ const (
 	OutcomeFailed    = "failed"
 	OutcomeCrashed   = "crashed"
 	OutcomeSilent    = "silent" // ended without saying how, where it has to say
+	OutcomeKilled    = "killed" // by an event, and not started again: it says nothing about the subject
 )
 
 // Instance is what became of one instance in one run stage: one JSON document per line in the run's folder,
@@ -147,6 +209,8 @@ type Instance struct {
 	// Exit is the exit status, -1 when a signal ended it; Signal names that one.
 	Exit   int    `json:"exit"`
 	Signal string `json:"signal,omitempty"`
+	// Starts is how often it was started, where events started it again.
+	Starts int `json:"starts,omitempty"`
 	// PeakMemory is the largest resident set seen, in bytes; CPU is user and system time in seconds.
 	PeakMemory int64   `json:"peakMemory"`
 	CPU        float64 `json:"cpu"`
