@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -21,10 +22,17 @@ import (
 	"github.com/groundplan/groundplan/workflows"
 )
 
-// The test binary is also the owner that tests kill: see kill_test.go.
+// The test binary is also the owner that tests kill, and a session of somebody else's owner: see kill_test.go.
 func TestMain(m *testing.M) {
 	if home := os.Getenv("WORKER_TEST_OWNER"); home != "" {
 		os.Exit(beOwner(runs.Home(home)))
+	}
+	if home := os.Getenv("WORKER_TEST_GUEST"); home != "" {
+		if err := beGuest(runs.Home(home)); err != nil {
+			fmt.Fprintln(os.Stderr, "guest:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -168,7 +176,7 @@ const five = "ok-build ok-schedule ok-network ok-run ok-collect"
 
 func testConfig(home runs.Home) Config {
 	level := slog.LevelWarn
-	if os.Getenv("WORKER_TEST_OWNER") == "" && testing.Verbose() {
+	if flag.Parsed() && testing.Verbose() { // not parsed: it is one of the processes that tests start
 		level = slog.LevelInfo
 	}
 	return Config{
