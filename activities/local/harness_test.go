@@ -156,6 +156,14 @@ func (b *bench) schedule(groups ...string) stage.Result {
 	return result
 }
 
+// place brings every instance to the gate; a test that goes on from there is over when that fails.
+func (b *bench) place() {
+	b.Helper()
+	if result := b.schedule(); result.Verdict != stage.Passed {
+		b.Fatalf("placing is %s: %s", result.Verdict, result.Reason)
+	}
+}
+
 func (b *bench) network() stage.Result {
 	b.Helper()
 	in := b.stage(pipelines.Stage{Name: "net", Kind: pipelines.KindNetwork, Network: &pipelines.Network{Access: pipelines.AccessNone}}, 1)
@@ -200,7 +208,7 @@ type answer struct {
 
 func (b *bench) wait(what string, holds func() bool) {
 	b.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			b.Fatalf("waited in vain until %s; the last progress was %+v", what, b.last())
 		}
@@ -224,13 +232,20 @@ func (b *bench) state() state {
 	return s
 }
 
-// killSidecar ends the sidecar as a fault would.
-func (b *bench) killSidecar() {
+// sidecar is the run's sidecar, which lives.
+func (b *bench) sidecar() *process {
 	b.Helper()
 	p := b.state().Sidecar
 	if !p.lives() {
-		b.Fatalf("there is no sidecar to kill: %+v", p)
+		b.Fatalf("the run has no sidecar that lives: %+v", p)
 	}
+	return p
+}
+
+// killSidecar ends the sidecar as a fault would.
+func (b *bench) killSidecar() {
+	b.Helper()
+	p := b.sidecar()
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
 		b.Fatal(err)
 	}

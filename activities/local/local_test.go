@@ -66,7 +66,7 @@ func TestReleaseOfNothing(t *testing.T) {
 // activity finds how they ended.
 func TestWorkerLeaves(t *testing.T) {
 	b := newBench(t, 4)
-	b.want(b.schedule(), stage.Passed, "")
+	b.place()
 	leaves := errors.New("the worker leaves")
 	ctx, leave := context.WithCancelCause(t.Context())
 	in := b.runInput("sleep", 1)
@@ -86,7 +86,7 @@ func TestWorkerLeaves(t *testing.T) {
 
 func TestSidecarDiesWhileItRuns(t *testing.T) {
 	b := newBench(t, 3)
-	b.want(b.schedule(), stage.Passed, "")
+	b.place()
 	b.want(b.network(), stage.Passed, "")
 	in := b.runInput("stall", 1)
 	first := b.running(t.Context(), in)
@@ -119,7 +119,7 @@ func TestSidecarDiesBetweenStages(t *testing.T) {
 // TestNobodyOpened is an attempt whose worker was killed after it had noted that it opens the gate, and before it did.
 func TestNobodyOpened(t *testing.T) {
 	b := newBench(t, 2)
-	b.want(b.schedule(), stage.Passed, "")
+	b.place()
 	in := b.runInput("ok", 1)
 	state := b.state()
 	state.Opened[key(in)] = state.Sidecar.Since
@@ -131,7 +131,7 @@ func TestNobodyOpened(t *testing.T) {
 
 func TestOutcomesOfRealInstances(t *testing.T) {
 	b := newBench(t, 3)
-	b.want(b.schedule(), stage.Passed, "")
+	b.place()
 	b.want(b.run(b.runInput("fail-0", 1)), stage.Failed, "1 of 3 instances did not succeed (g/0); g/0: reported failure: the peer said no")
 
 	enough := b.runInput("fail-0", 2)
@@ -151,7 +151,7 @@ func TestOutcomesOfRealInstances(t *testing.T) {
 // TestFaultOfTheSidecar has the results of a stage go to a full disk: every instance succeeds, and nobody could prove it.
 func TestFaultOfTheSidecar(t *testing.T) {
 	b := newBench(t, 3)
-	b.want(b.schedule(), stage.Passed, "")
+	b.place()
 	results := b.folder.Stage("run")
 	if err := os.Symlink("/dev/full", results); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestFaultOfTheSidecar(t *testing.T) {
 
 func TestHalt(t *testing.T) {
 	b := newBench(t, 3)
-	b.want(b.schedule(), stage.Passed, "")
+	b.place()
 	for attempt, halt := range []func(in stage.Input) error{
 		func(in stage.Input) error { return b.ground.HaltStage(t.Context(), in) },
 		func(in stage.Input) error { return b.ground.Halt(t.Context(), in.Run) },
@@ -226,7 +226,7 @@ func TestReleaseWithoutASidecar(t *testing.T) {
 	for name, end := range map[string]func(b *bench){
 		"killed": func(b *bench) { b.killSidecar() },
 		"stopped": func(b *bench) {
-			if err := syscall.Kill(b.state().Sidecar.PID, syscall.SIGSTOP); err != nil {
+			if err := syscall.Kill(b.sidecar().PID, syscall.SIGSTOP); err != nil {
 				b.Fatal(err)
 			}
 		},
@@ -234,7 +234,7 @@ func TestReleaseWithoutASidecar(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, 2)
 			b.ground.patience = time.Second
-			b.want(b.schedule(), stage.Passed, "")
+			b.place()
 			readOnly := filepath.Join(b.folder.Temp("g", 0), "module", "cache")
 			if err := errors.Join(os.MkdirAll(readOnly, 0o755), os.WriteFile(filepath.Join(readOnly, "x"), nil, 0o400), os.Chmod(readOnly, 0o555)); err != nil {
 				t.Fatal(err)
@@ -357,8 +357,8 @@ func TestAThousand(t *testing.T) {
 		do()
 		t.Logf("%s: %v", what, time.Since(began))
 	}
-	timed("schedule", func() { b.want(b.schedule(), stage.Passed, "") })
-	timed("schedule again", func() { b.want(b.schedule(), stage.Passed, "") })
+	timed("schedule", b.place)
+	timed("schedule again", b.place)
 	timed("run", func() { b.want(b.run(b.runInput("ok", 1)), stage.Passed, "") })
 	stalled := b.running(t.Context(), b.runInput("stall", 2))
 	timed("halt", func() {
