@@ -16,6 +16,11 @@ var (
 	controlSubnet = netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 96, 0, 0}), 16)
 	// nextHop is what instances route the data network through: the router, on whichever link.
 	nextHop = netip.AddrFrom4([4]byte{169, 254, 1, 1})
+
+	// subnet6 is the data network's IPv6 side: the IPv4 address that a slot is given stands in the last 32 bits.
+	subnet6 = netip.MustParsePrefix("fd67:7264:706c::/96")
+	// nextHop6 is the router for IPv6, on whichever link. It has no such address: a neighbour entry is enough.
+	nextHop6 = netip.MustParseAddr("fe80::1")
 )
 
 // hostsPer24 leaves out the addresses that end in .0 and .255: some programs take them for network and broadcast
@@ -80,6 +85,23 @@ func (f *Fabric) Addresses(slot int) (control, data netip.Addr) {
 	return address(controlSubnet, slot), address(f.subnet, slot)
 }
 
+// Subnet6 is the data network for IPv6.
+func (f *Fabric) Subnet6() netip.Prefix { return subnet6 }
+
+// Address6 returns the IPv6 address of a slot on the data network, which nothing changes. The zero value stands for a slot
+// that doesn't fit.
+func (f *Fabric) Address6(slot int) netip.Addr { return address6(address(f.subnet, slot)) }
+
+// address6 is the IPv6 address that goes with an IPv4 one.
+func address6(a netip.Addr) netip.Addr {
+	if !a.IsValid() {
+		return netip.Addr{}
+	}
+	six, four := subnet6.Addr().As16(), a.As4()
+	copy(six[12:], four[:])
+	return netip.AddrFrom16(six)
+}
+
 // Slot returns the slot whose control address that is.
 func (f *Fabric) Slot(control netip.Addr) (int, bool) { return slotOf(controlSubnet, control) }
 
@@ -89,6 +111,7 @@ type network byte
 const (
 	controlNetwork network = 0xc0
 	dataNetwork    network = 0xda
+	detourNetwork  network = 0xde // the way through the shaper
 )
 
 // prefix is the first letter of the names of links on this side.

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/groundplan/groundplan/sidecar/launch"
 )
@@ -19,6 +18,10 @@ import (
 // Fabric is the network of one run. Its methods may be called from any goroutine.
 type Fabric struct {
 	subnet netip.Prefix
+	// ipv6 says that the kernel has it.
+	ipv6 bool
+	// router and shaper are the namespaces beside the process's own.
+	router, shaper *os.File
 
 	// placing is held by Add: one call at a time has the lanes.
 	placing sync.Mutex
@@ -39,6 +42,7 @@ type instance struct {
 	namespaces namespaces
 	inode      uint64
 	data       netip.Prefix
+	data6      netip.Addr // the zero value where the kernel has no IPv6
 	enabled    bool
 }
 
@@ -53,7 +57,7 @@ func New(o Options) (*Fabric, error) {
 	}
 	f := &Fabric{subnet: o.Subnet, instances: make(map[int]*instance), claims: make(map[netip.Addr][]int)}
 	if err := onThread(f.build); err != nil {
-		f.closeLanes()
+		f.closeSides()
 		return nil, fmt.Errorf("building the network: %w", err)
 	}
 	return f, nil
@@ -79,12 +83,16 @@ func (f *Fabric) build() error {
 			return err
 		}
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	detour, err := openDetour()
+	if err != nil {
+		return fmt.Errorf("creating the shaper's network namespace: %w", err)
+	}
+	defer detour.close()
+	f.shaper = detour.namespace
+	if f.router, err = newNamespace(routerSettings); err != nil {
 		return fmt.Errorf("creating the router's network namespace: %w", err)
 	}
-	if err := apply(routerSettings); err != nil {
-		return err
-	}
+	f.ipv6 = hasIPv6()
 	for _, l := range append(f.lanes, f.ours) {
 		if l.router, err = openSocket(); err != nil {
 			return err
@@ -96,7 +104,18 @@ func (f *Fabric) build() error {
 	router.up(loopbackIndex)
 	router.address(loopbackIndex, netip.PrefixFrom(nextHop, 32))
 	router.blackhole(f.subnet)
-	return errors.Join(f.ours.control.do(&gateway), f.ours.router.do(&router))
+	if f.ipv6 {
+		// What it says of packets that it can't deliver has to come from somewhere.
+		router.address(loopbackIndex, netip.PrefixFrom(address6(nextHop), 128))
+		router.blackhole(subnet6)
+	}
+	if err := errors.Join(f.ours.control.do(&gateway), f.ours.router.do(&router)); err != nil {
+		return err
+	}
+	if err := detour.lead(f.ours.router, f.ipv6); err != nil {
+		return fmt.Errorf("leading through the shaper: %w", err)
+	}
+	return nil
 }
 
 // refuseForeignLinks protects the network of a host: this package takes the namespace it is called in for its own.
@@ -216,7 +235,7 @@ func (f *Fabric) add(ctx context.Context, l *lane, spec Spec) error {
 		return fmt.Errorf("placing %s: slot %d doesn't fit: the data network %s holds %d instances, the control network %d",
 			spec.Hostname, spec.Slot, f.subnet, slots(f.subnet), slots(controlSubnet))
 	}
-	i, err := l.place(f.subnet, spec)
+	i, err := l.place(f.plan(spec.Slot), spec.Hostname)
 	if err != nil {
 		return fmt.Errorf("placing %s: %w", spec.Hostname, err)
 	}
@@ -267,11 +286,18 @@ func (f *Fabric) Close() error {
 	}
 	clear(f.instances)
 	clear(f.claims)
-	f.closeLanes()
+	f.closeSides()
 	return nil
 }
 
-func (f *Fabric) closeLanes() {
+// closeSides gives back what is not an instance's.
+func (f *Fabric) closeSides() {
+	for _, n := range []*os.File{f.router, f.shaper} {
+		if n != nil {
+			n.Close()
+		}
+	}
+	f.router, f.shaper = nil, nil
 	if f.ours != nil {
 		f.ours.close()
 	}

@@ -29,7 +29,7 @@ func TestInstanceSeesItsNetworks(t *testing.T) {
 			"hostname i2",
 			"lo  [127.0.0.1/8 ::1/128] true",
 			"eth0 02:c0:02:00:00:02 [100.96.0.4/16] true",
-			"eth1 02:da:02:00:00:02 [10.0.0.4/16] true",
+			"eth1 02:da:02:00:00:02 [10.0.0.4/16 fd67:7264:706c::a00:4/96] true",
 			"sync service [100.96.0.1] <nil>",
 			"default route false",
 			"",

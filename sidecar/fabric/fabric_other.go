@@ -47,3 +47,21 @@ func (f *Fabric) Remove(...int) error { return launch.ErrUnsupported }
 
 // Close needs Linux.
 func (f *Fabric) Close() error { return launch.ErrUnsupported }
+
+// InRouter needs Linux.
+func (f *Fabric) InRouter(func() error) error { return launch.ErrUnsupported }
+
+// InShaper needs Linux.
+func (f *Fabric) InShaper(func() error) error { return launch.ErrUnsupported }
+
+// Inside needs Linux.
+func (f *Fabric) Inside(int, func() error) error { return launch.ErrUnsupported }
+
+// NearIndex needs Linux.
+func (f *Fabric) NearIndex(int) int { return 0 }
+
+// ShaperIndex needs Linux.
+func (f *Fabric) ShaperIndex() int { return 0 }
+
+// DataIndex needs Linux.
+func (f *Fabric) DataIndex() int { return 0 }

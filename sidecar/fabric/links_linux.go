@@ -24,10 +24,14 @@ func (f *Fabric) SetEnabled(slot int, enabled bool) error {
 	switch {
 	case !enabled:
 		b.down(nearIndex(slot)) // takes the route and the neighbour with it
-	case f.holder(i.data.Addr()) == slot:
-		b.reach(dataNetwork, slot, i.data.Addr())
 	default:
 		b.up(nearIndex(slot))
+		if f.holder(i.data.Addr()) == slot {
+			b.lead(dataNetwork, slot, i.data.Addr())
+		}
+		if i.data6.IsValid() {
+			b.lead(dataNetwork, slot, i.data6)
+		}
 	}
 	if err := f.ours.router.do(&b); err != nil {
 		return fmt.Errorf("switching the data link of slot %d: %w", slot, err)
@@ -108,7 +112,7 @@ func (f *Fabric) readdress(i *instance, own netip.Prefix) error {
 		defer inside.close()
 		var b batch
 		b.deleteAddress(dataIndex, i.data)
-		b.own(f.subnet, own)
+		b.own(f.subnet, own, nextHop)
 		return inside.do(&b)
 	})
 }

@@ -58,13 +58,13 @@ func (b *batch) setFlags(what string, index int, flags uint32) {
 	b.link(step{what: what}, unix.RTM_NEWLINK, message)
 }
 
-// withoutIPv6 keeps a link, which is not up yet, from giving itself an IPv6 address. A kernel without IPv6 will do.
-func (b *batch) withoutIPv6(index int) {
+// addressedByHand keeps a link, which is not up yet, from giving itself an IPv6 address. A kernel without IPv6 will do.
+func (b *batch) addressedByHand(index int) {
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index = int32(index)
 	families := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	families.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addressesByHand))
-	b.link(step{what: "switching IPv6 off", done: unix.EAFNOSUPPORT}, unix.RTM_NEWLINK, message, families)
+	b.link(step{what: "keeping a link from addressing itself", done: unix.EAFNOSUPPORT}, unix.RTM_NEWLINK, message, families)
 }
 
 // addressesByHand is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
@@ -103,22 +103,33 @@ func (b *batch) deleteAddress(index int, address netip.Prefix) {
 
 func (b *batch) setAddress(what string, kind, flags, index int, address netip.Prefix) {
 	request := nl.NewNetlinkRequest(kind, flags)
-	message := nl.NewIfAddrmsg(unix.AF_INET)
+	message := nl.NewIfAddrmsg(int(family(address.Addr())))
 	message.Index = uint32(index)
 	message.Prefixlen = uint8(address.Bits())
 	request.AddData(message)
 	raw := address.Addr().AsSlice()
 	request.AddData(nl.NewRtAttr(unix.IFA_LOCAL, raw))
 	request.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, raw))
-	request.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE)))
+	// Whether somebody else has an IPv6 address need not be asked: it can be used at once.
+	request.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_NODAD)))
 	b.add(step{what: what}, request)
 }
 
-// route is an IPv4 route; via and source may be missing.
+// route is a route; via and source may be missing.
 type route struct {
 	to          netip.Prefix
 	index       int
 	via, source netip.Addr
+	// table is where it stands; 0: the main one.
+	table uint8
+}
+
+// family is that of an address, as the kernel counts them.
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 // route adds a route or replaces the one to the same prefix.
@@ -139,7 +150,10 @@ func (b *batch) blackhole(to netip.Prefix) {
 func (b *batch) setRoute(s step, kind, flags int, typ uint8, r route) {
 	request := nl.NewNetlinkRequest(kind, flags)
 	message := nl.NewRtMsg()
-	message.Family, message.Dst_len, message.Type = unix.AF_INET, uint8(r.to.Bits()), typ
+	message.Family, message.Dst_len, message.Type = family(r.to.Addr()), uint8(r.to.Bits()), typ
+	if r.table != 0 {
+		message.Table = r.table
+	}
 	message.Scope = unix.RT_SCOPE_UNIVERSE
 	if typ == unix.RTN_UNICAST && !r.via.IsValid() {
 		message.Scope = unix.RT_SCOPE_LINK
@@ -162,8 +176,20 @@ func (b *batch) setRoute(s step, kind, flags int, typ uint8, r route) {
 // neighbour says for good which hardware address an address has.
 func (b *batch) neighbour(index int, address netip.Addr, hardware net.HardwareAddr) {
 	request := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
-	request.AddData(&netlink.Ndmsg{Family: unix.AF_INET, Index: uint32(index), State: netlink.NUD_PERMANENT})
+	request.AddData(&netlink.Ndmsg{Family: family(address), Index: uint32(index), State: netlink.NUD_PERMANENT})
 	request.AddData(nl.NewRtAttr(unix.NDA_DST, address.AsSlice()))
 	request.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hardware))
 	b.add(step{what: "naming the neighbour " + address.String()}, request)
+}
+
+// markRule has packets of one family that bear a mark routed by a table of their own.
+func (b *batch) markRule(family uint8, mark uint32, table uint8) {
+	request := nl.NewNetlinkRequest(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	message := nl.NewRtMsg() // a rule's header has the same layout
+	message.Family, message.Table, message.Type = family, table, unix.FR_ACT_TO_TBL
+	message.Protocol, message.Scope = 0, 0
+	request.AddData(message)
+	request.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(uint32(table))))
+	request.AddData(nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(mark)))
+	b.add(step{what: "routing marked packets by a table of their own"}, request)
 }

@@ -47,6 +47,23 @@ func currentNamespaces() (namespaces, error) {
 	return namespaces{net: network, uts: uts}, nil
 }
 
+// newNamespace puts the calling thread into a new network namespace with these settings, and returns it.
+func newNamespace(settings []sysctl) (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, err
+	}
+	if err := apply(settings); err != nil {
+		return nil, err
+	}
+	return os.Open("/proc/thread-self/ns/net")
+}
+
+// hasIPv6 says whether the kernel has it.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf")
+	return err == nil
+}
+
 // enter moves the calling thread into them.
 func (n namespaces) enter() error {
 	if err := unix.Setns(int(n.net.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -88,12 +105,26 @@ var (
 		{name: "ipv4/conf/default/rp_filter", value: "0"},
 		{name: "ipv4/conf/all/send_redirects", value: "0"},
 		{name: "ipv4/conf/default/send_redirects", value: "0"},
+	}
+	withoutIPv6 = []sysctl{
 		{name: "ipv6/conf/default/disable_ipv6", value: "1", optional: true},
 		{name: "ipv6/conf/all/disable_ipv6", value: "1", optional: true},
 	}
+	withIPv6 = []sysctl{
+		{name: "ipv6/conf/default/disable_ipv6", value: "0", optional: true},
+		{name: "ipv6/conf/all/disable_ipv6", value: "0", optional: true},
+	}
 	// Forwarding stands first: switching it resets other settings.
-	controlSettings = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "0"}}, quiet)
-	routerSettings  = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "1"}}, quiet)
+	controlSettings = slices.Concat([]sysctl{{name: "ipv4/ip_forward", value: "0"}}, quiet, withoutIPv6)
+	routerSettings  = slices.Concat([]sysctl{
+		{name: "ipv4/ip_forward", value: "1"},
+		{name: "ipv6/conf/all/forwarding", value: "1", optional: true},
+		{name: "ipv6/conf/default/addr_gen_mode", value: "1", optional: true}, // links don't address themselves
+	}, quiet, withIPv6)
+	// The shaper's namespace only has a link that a program reads from: its own stack stays out of it.
+	shaperSettings = controlSettings
+	// A new namespace has IPv6 unless the kernel was started without.
+	instanceSettings = withIPv6[:1]
 )
 
 // apply sets them in the network namespace of the calling thread. It writes only what differs.

@@ -22,6 +22,7 @@ const (
 	// Indices of links, above those that the kernel gives to the tunnels it may put into every new namespace.
 	controlIndex   = 100  // eth0, in the instance
 	dataIndex      = 101  // eth1, in the instance
+	detourIndex    = 900  // shape0, in the router, and shape1, in the shaper's namespace
 	firstNearIndex = 1000 // of slot 0, on this side
 	// leaving is the group of links about to be deleted.
 	leaving = 1
@@ -51,13 +52,30 @@ func (l *lane) close() {
 	}
 }
 
+// plan is where an instance is to stand in the networks.
+type plan struct {
+	slot   int
+	subnet netip.Prefix
+	// control, data and data6 are its addresses; data6 is the zero value where the kernel has no IPv6.
+	control, data, data6 netip.Addr
+}
+
+func (f *Fabric) plan(slot int) plan {
+	p := plan{slot: slot, subnet: f.subnet}
+	p.control, p.data = f.Addresses(slot)
+	if f.ipv6 {
+		p.data6 = f.Address6(slot)
+	}
+	return p
+}
+
 // place makes an instance: its namespaces, and both its links with addresses, routes and neighbours at either end. It
 // leaves the calling thread in the new namespaces. Where it fails it takes back what it made.
-func (l *lane) place(subnet netip.Prefix, spec Spec) (i *instance, err error) {
+func (l *lane) place(p plan, hostname string) (i *instance, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWUTS); err != nil {
 		return nil, fmt.Errorf("creating its namespaces: %w", err)
 	}
-	if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
+	if err := unix.Sethostname([]byte(hostname)); err != nil {
 		return nil, fmt.Errorf("naming it: %w (a host name has at most 64 bytes)", err)
 	}
 	inside, err := openSocket()
@@ -72,54 +90,70 @@ func (l *lane) place(subnet netip.Prefix, spec Spec) (i *instance, err error) {
 	defer func() {
 		if err != nil {
 			held.close()
-			_ = l.unplug([]int{spec.Slot}) // most often there is nothing
+			_ = l.unplug([]int{p.slot}) // most often there is nothing
 		}
 	}()
 	inode, err := held.inode()
 	if err != nil {
 		return nil, fmt.Errorf("reading its namespaces: %w", err)
 	}
-	if err := l.plug(inside, held, subnet, spec.Slot); err != nil {
+	if p.data6.IsValid() {
+		if err := apply(instanceSettings); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.plug(inside, held, p); err != nil {
 		return nil, err
 	}
-	own := netip.PrefixFrom(address(subnet, spec.Slot), subnet.Bits())
-	return &instance{namespaces: held, inode: inode, data: own, enabled: true}, nil
+	own := netip.PrefixFrom(p.data, p.subnet.Bits())
+	return &instance{namespaces: held, inode: inode, data: own, data6: p.data6, enabled: true}, nil
 }
 
 // plug makes both links of a slot. The near ends come up first: when the far ends follow, they can send at once.
-func (l *lane) plug(inside *socket, held namespaces, subnet netip.Prefix, slot int) error {
-	controlAddress, dataAddress := address(controlSubnet, slot), address(subnet, slot)
-	target := int(held.net.Fd())
+func (l *lane) plug(inside *socket, held namespaces, p plan) error {
+	slot, target := p.slot, int(held.net.Fd())
 
 	var here batch
 	near, far := controlNetwork.pair(slot)
 	here.veth(near, far, target)
-	here.reach(controlNetwork, slot, controlAddress)
+	here.reach(controlNetwork, slot, p.control)
 	if err := l.control.do(&here); err != nil {
 		return fmt.Errorf("control network: %w", err)
 	}
 	var router batch
 	near, far = dataNetwork.pair(slot)
 	router.veth(near, far, target)
-	router.reach(dataNetwork, slot, dataAddress)
+	router.reach(dataNetwork, slot, p.data)
+	if p.data6.IsValid() {
+		router.lead(dataNetwork, slot, p.data6)
+	}
 	if err := l.router.do(&router); err != nil {
 		return fmt.Errorf("data network: %w", err)
 	}
 	var there batch
-	there.up(loopbackIndex)
-	there.withoutIPv6(controlIndex)
-	there.up(controlIndex)
-	there.address(controlIndex, netip.PrefixFrom(controlAddress, controlSubnet.Bits()))
-	there.route(route{to: netip.PrefixFrom(launch.Gateway, 32), index: controlIndex, source: controlAddress})
-	there.neighbour(controlIndex, launch.Gateway, controlNetwork.near(slot))
-	there.withoutIPv6(dataIndex)
-	there.up(dataIndex)
-	there.neighbour(dataIndex, nextHop, dataNetwork.near(slot))
-	there.own(subnet, netip.PrefixFrom(dataAddress, subnet.Bits()))
+	there.settle(p)
 	if err := inside.do(&there); err != nil {
 		return fmt.Errorf("inside the instance: %w", err)
 	}
 	return nil
+}
+
+// settle is what an instance's own namespace takes.
+func (b *batch) settle(p plan) {
+	b.up(loopbackIndex)
+	b.addressedByHand(controlIndex)
+	b.up(controlIndex)
+	b.address(controlIndex, netip.PrefixFrom(p.control, controlSubnet.Bits()))
+	b.route(route{to: netip.PrefixFrom(launch.Gateway, 32), index: controlIndex, source: p.control})
+	b.neighbour(controlIndex, launch.Gateway, controlNetwork.near(p.slot))
+	b.addressedByHand(dataIndex)
+	b.up(dataIndex)
+	b.neighbour(dataIndex, nextHop, dataNetwork.near(p.slot))
+	b.own(p.subnet, netip.PrefixFrom(p.data, p.subnet.Bits()), nextHop)
+	if p.data6.IsValid() {
+		b.neighbour(dataIndex, nextHop6, dataNetwork.near(p.slot))
+		b.own(subnet6, netip.PrefixFrom(p.data6, subnet6.Bits()), nextHop6)
+	}
 }
 
 // reach leads to an address by a slot's link, on this side: the link up, the route, and the neighbour at its end.
@@ -131,13 +165,13 @@ func (b *batch) reach(n network, slot int, address netip.Addr) {
 // lead is reach for a link that is up.
 func (b *batch) lead(n network, slot int, address netip.Addr) {
 	b.neighbour(nearIndex(slot), address, n.far(slot))
-	b.route(route{to: netip.PrefixFrom(address, 32), index: nearIndex(slot)})
+	b.route(route{to: netip.PrefixFrom(address, address.BitLen()), index: nearIndex(slot)})
 }
 
-// own gives an instance its data address, inside, and the way to the others.
-func (b *batch) own(subnet, address netip.Prefix) {
+// own gives an instance a data address, inside, and the way to the others.
+func (b *batch) own(subnet, address netip.Prefix, via netip.Addr) {
 	b.address(dataIndex, address)
-	b.route(route{to: subnet, index: dataIndex, via: nextHop, source: address.Addr()})
+	b.route(route{to: subnet, index: dataIndex, via: via, source: address.Addr()})
 }
 
 // unplug deletes what there is of the links of slots, both networks, all at once.
