@@ -195,12 +195,12 @@ func within[T any](t testing.TB, f *Fabric, slot int, work func() (T, error)) (T
 // echo serves TCP and UDP at an address of a slot until the test ends, and says where.
 func echo(t testing.TB, f *Fabric, slot int, at netip.Addr) (tcp, udp netip.AddrPort) {
 	t.Helper()
-	stream, err := within(t, f, slot, func() (net.Listener, error) { return net.Listen("tcp4", netip.AddrPortFrom(at, 0).String()) })
+	stream, err := within(t, f, slot, func() (net.Listener, error) { return net.Listen("tcp", netip.AddrPortFrom(at, 0).String()) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	packets, err := within(t, f, slot, func() (net.PacketConn, error) {
-		return net.ListenPacket("udp4", netip.AddrPortFrom(at, 0).String())
+		return net.ListenPacket("udp", netip.AddrPortFrom(at, 0).String())
 	})
 	if err != nil {
 		t.Fatal(err)
