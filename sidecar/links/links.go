@@ -127,5 +127,7 @@ type Router struct {
 	// External is the router's address on the data network, taken from the subnet's end.
 	External netip.Addr
 	Type     NATType
-	Slots    []int
+	// Timeout is how long a mapping of UDP stays without outgoing packets; 0: sidecar/nat's default.
+	Timeout time.Duration
+	Slots   []int
 }
