@@ -220,7 +220,7 @@ func start(t testing.TB, s *Session, id, stages string) *Handle {
 
 func wait(t testing.TB, h *Handle) workflows.Output {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	output, err := h.Wait(ctx)
 	if err != nil {
@@ -232,10 +232,10 @@ func wait(t testing.TB, h *Handle) workflows.Output {
 // until polls, since what it waits for happens in another process or goroutine that can't tell.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if holds() {
 			return
 		}
 	}
-	t.Fatalf("waited 30 s in vain until %s", what)
+	t.Fatalf("waited two minutes in vain until %s", what)
 }
