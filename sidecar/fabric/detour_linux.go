@@ -26,7 +26,7 @@ var (
 // them all the same, and the kernel there, to which they look like somebody else's, throws them away at once.
 var (
 	shape0       = end{name: "shape0", index: detourIndex, hardware: detourNetwork.near(0)}
-	shape1       = end{name: "shape1", index: detourIndex, hardware: detourNetwork.far(0)}
+	shape1       = end{name: "shape1", index: detourEndIndex, hardware: detourNetwork.far(0)}
 	beyondShape1 = detourNetwork.hardware(0, 3)
 )
 
@@ -96,7 +96,7 @@ func (d *detour) lead(router *socket, ipv6 bool) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return awaitLinks(ctx, map[int]bool{detourIndex: true}, router, d.netlink)
+	return awaitLinks(ctx, map[int]bool{detourIndex: true, detourEndIndex: true}, router, d.netlink)
 }
 
 // The layouts of linux/ethtool.h and linux/if.h. A link has up to 64 features, in blocks of 32.

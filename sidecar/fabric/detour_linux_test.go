@@ -52,7 +52,7 @@ func openTunnel(t *testing.T, f *Fabric) *tunnel {
 	err := f.InShaper(func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err == nil {
-			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: f.ShaperIndex()}) // ETH_P_ALL, in network order
+			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: f.ShaperEndIndex()}) // ETH_P_ALL, in network order
 		}
 		return err
 	})

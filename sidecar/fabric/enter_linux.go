@@ -54,8 +54,11 @@ func (f *Fabric) Inside(slot int, work func() error) error {
 // NearIndex is the index of the router's end of a slot's data link.
 func (f *Fabric) NearIndex(slot int) int { return nearIndex(slot) }
 
-// ShaperIndex is the index of shape0, the router's end of the way through the shaper, and of shape1, the other end.
+// ShaperIndex is the index of shape0, the router's end of the way through the shaper.
 func (f *Fabric) ShaperIndex() int { return detourIndex }
+
+// ShaperEndIndex is the index of shape1, its other end, in the namespace of InShaper.
+func (f *Fabric) ShaperEndIndex() int { return detourEndIndex }
 
 // DataIndex is the index of eth1 inside an instance.
 func (f *Fabric) DataIndex() int { return dataIndex }

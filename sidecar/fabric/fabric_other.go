@@ -63,5 +63,8 @@ func (f *Fabric) NearIndex(int) int { return 0 }
 // ShaperIndex needs Linux.
 func (f *Fabric) ShaperIndex() int { return 0 }
 
+// ShaperEndIndex needs Linux.
+func (f *Fabric) ShaperEndIndex() int { return 0 }
+
 // DataIndex needs Linux.
 func (f *Fabric) DataIndex() int { return 0 }

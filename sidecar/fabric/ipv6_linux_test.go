@@ -156,7 +156,7 @@ func TestEntering(t *testing.T) {
 		if in := names(f.InRouter); in["d1"] != f.NearIndex(1) || in["shape0"] != f.ShaperIndex() || in["c1"] != 0 {
 			t.Errorf("the router has %v", in)
 		}
-		if in := names(f.InShaper); in["shape1"] != f.ShaperIndex() || len(in) > 8 || in["d1"] != 0 {
+		if in := names(f.InShaper); in["shape1"] != f.ShaperEndIndex() || len(in) > 8 || in["d1"] != 0 {
 			t.Errorf("the shaper has %v", in)
 		}
 		if in := names(func(work func() error) error { return f.Inside(1, work) }); in["eth1"] != f.DataIndex() || in["eth0"] == 0 {
