@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,12 +25,11 @@ import (
 
 	"github.com/groundplan/groundplan/activities/artifacts"
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/internal/golden"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -491,23 +489,7 @@ func TestCollectReasons(t *testing.T) {
 		reason := strings.ReplaceAll(result.Reason, string(b.folder), "RUN")
 		fmt.Fprintf(&got, "%s\n\t%s: %s\n", c.name, result.Verdict, reason)
 	}
-	golden(t, "testdata/collect.golden", got.String())
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run with -update and look at the difference. Got:\n%s", path, got)
-	}
+	golden.Compare(t, "testdata/collect.golden", got.String())
 }
 
 // TestRecord writes the record of a whole run and compares it with testdata/run.golden.json.
@@ -543,7 +525,7 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/run.golden.json", string(data)+"\n")
+	golden.Compare(t, "testdata/run.golden.json", string(data)+"\n")
 	if n := strings.Count(b.events(), "run-ended: the run ended: failed: stage \"gather\"\n"); n != 1 {
 		t.Errorf("the end was noted %d times:\n%s", n, b.events())
 	}

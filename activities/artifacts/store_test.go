@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -17,10 +16,9 @@ import (
 	"testing"
 
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/internal/golden"
 	"github.com/groundplan/groundplan/pipelines"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // workbench is a store and a repository, with a module proxy in a folder: no network is needed.
 type workbench struct {
@@ -402,23 +400,7 @@ func TestReasons(t *testing.T) {
 		reason := strings.NewReplacer(w.root, "ROOT", w.store.dir, "STORE").Replace(fault.Reason)
 		fmt.Fprintf(&got, "%s\n\t%s: %s\n", c.name, kind, runningGo.ReplaceAllString(reason, "running go VERSION"))
 	}
-	golden(t, "testdata/reasons.golden", got.String())
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run with -update and look at the difference. Got:\n%s", path, got)
-	}
+	golden.Compare(t, "testdata/reasons.golden", got.String())
 }
 
 func TestTheCompilersOutputIsKept(t *testing.T) {

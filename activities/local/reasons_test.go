@@ -1,7 +1,6 @@
 package local
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -9,27 +8,10 @@ import (
 	"time"
 
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/internal/golden"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run with -update and look at the difference. Got:\n%s", path, got)
-	}
-}
 
 func numbered(group string, indices ...int) []string {
 	var list []string
@@ -79,7 +61,7 @@ func TestOutcomeReasons(t *testing.T) {
 			fmt.Fprintf(&got, "\tnote: %s\n", note)
 		}
 	}
-	golden(t, "testdata/outcomes.golden", got.String())
+	golden.Compare(t, "testdata/outcomes.golden", got.String())
 }
 
 // TestPlacementReasons compares what is said of placements that can't be with testdata/placements.golden.
@@ -136,7 +118,7 @@ func TestPlacementReasons(t *testing.T) {
 			t.Log(reason)
 		}
 	}
-	golden(t, "testdata/placements.golden", got.String())
+	golden.Compare(t, "testdata/placements.golden", got.String())
 }
 
 func TestParams(t *testing.T) {

@@ -1,18 +1,14 @@
 package explain
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
+	"github.com/groundplan/groundplan/internal/golden"
 	"github.com/groundplan/groundplan/pipelines"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // graph makes stages of lines "name: need need".
 func graph(lines string) []pipelines.Stage {
@@ -48,27 +44,7 @@ func TestDraw(t *testing.T) {
 			b.WriteString("\n")
 		}
 	}
-	golden(t, "graphs.golden", b.String())
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
-	}
+	golden.Compare(t, "testdata/graphs.golden", b.String())
 }
 
 func TestEveryStageIsDrawnBelowItsNeeds(t *testing.T) {

@@ -3,20 +3,16 @@ package progress
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
+	"github.com/groundplan/groundplan/internal/golden"
 	"github.com/groundplan/groundplan/workflows"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
@@ -67,26 +63,6 @@ func story() []Frame {
 	}
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
-	}
-}
-
 func TestLines(t *testing.T) {
 	var b bytes.Buffer
 	view := New(&terminal.Terminal{Writer: &b})
@@ -96,7 +72,7 @@ func TestLines(t *testing.T) {
 	}
 	view.Say("one more\x1b[2J thing")
 	view.Close()
-	golden(t, "lines.golden", b.String())
+	golden.Compare(t, "testdata/lines.golden", b.String())
 }
 
 func TestLive(t *testing.T) {
@@ -117,7 +93,7 @@ func TestLive(t *testing.T) {
 	if s.hidden {
 		t.Error("the cursor is still hidden at the end")
 	}
-	golden(t, "live.golden", b.String())
+	golden.Compare(t, "testdata/live.golden", b.String())
 }
 
 func TestLiveSurvivesResizing(t *testing.T) {

@@ -3,45 +3,21 @@ package report
 import (
 	"bytes"
 	"encoding/xml"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
+	"github.com/groundplan/groundplan/internal/golden"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/workflows"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func at(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
-	}
-}
 
 // failedRun is a record with something of everything.
 func failedRun() runs.Record {
@@ -76,7 +52,7 @@ func failedRun() runs.Record {
 
 func TestSummary(t *testing.T) {
 	out, rec := &terminal.Terminal{}, failedRun()
-	golden(t, "summary.golden", Stages(out, rec.Stages)+"\n"+Broken(out, rec)+"\n"+Verdict(out, rec)+"\n"+Groups(out, rec.Groups)+"\n"+Metrics(out, rec.Metrics))
+	golden.Compare(t, "testdata/summary.golden", Stages(out, rec.Stages)+"\n"+Broken(out, rec)+"\n"+Verdict(out, rec)+"\n"+Groups(out, rec.Groups)+"\n"+Metrics(out, rec.Metrics))
 }
 
 func TestNotes(t *testing.T) {
@@ -135,7 +111,7 @@ func TestJUnit(t *testing.T) {
 	if err := JUnit(&b, failedRun(), passed, early); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "junit.golden", b.String())
+	golden.Compare(t, "testdata/junit.golden", b.String())
 	var back junitSuites
 	if err := xml.Unmarshal(b.Bytes(), &back); err != nil || len(back.Suites) != 3 {
 		t.Fatalf("%v: %+v", err, back)
@@ -175,7 +151,7 @@ func TestStates(t *testing.T) {
 		{Stage: "go", Attempt: 1, Note: "of the attempt before"},
 		{Stage: "go", Attempt: 2, Total: 5, Running: 3, Succeeded: 1, Failed: 1, Note: "under way", FirstFailure: "a/1: boom"},
 	}
-	golden(t, "states.golden", States(&terminal.Terminal{}, states, reports, at(5)))
+	golden.Compare(t, "testdata/states.golden", States(&terminal.Terminal{}, states, reports, at(5)))
 }
 
 func TestCells(t *testing.T) {
