@@ -20,11 +20,11 @@ const (
 
 	loopbackIndex = 1
 	// Indices of links, above those that the kernel gives to the tunnels it may put into every new namespace.
-	controlIndex   = 100  // eth0, in the instance
-	dataIndex      = 101  // eth1, in the instance
+	controlIndex = 100 // eth0, in the instance
+	dataIndex    = 101 // eth1, in the instance
 	// The link to the shaper. Were both indices the same, the kernel would take a second to notice that it is there.
-	detourIndex    = 900 // shape0, in the router
-	detourEndIndex = 901 // shape1, in the shaper's namespace
+	detourIndex    = 900  // shape0, in the router
+	detourEndIndex = 901  // shape1, in the shaper's namespace
 	firstNearIndex = 1000 // of slot 0, on this side
 	// leaving is the group of links about to be deleted.
 	leaving = 1
