@@ -218,9 +218,6 @@ func (c *stageChecker) checkNetwork(net *networkSyntax) {
 			c.checkEnd(end)
 		}
 	}
-	for _, b := range net.inbound {
-		c.known(b.groups)
-	}
 	natted := map[string]bool{}
 	for _, t := range net.nat {
 		c.known(t.groups)
@@ -229,6 +226,14 @@ func (c *stageChecker) checkNetwork(net *networkSyntax) {
 				c.faults.faultf(g.at, "the group `%s` is behind two routers", g.text)
 			}
 			natted[g.text] = true
+		}
+	}
+	for _, b := range net.inbound {
+		c.known(b.groups)
+		for _, g := range b.groups {
+			if natted[g.text] {
+				c.faults.faultf(g.at, "the group `%s` is behind a NAT, whose type says what comes in: `inbound` can't be set for it", g.text)
+			}
 		}
 	}
 }

@@ -36,13 +36,18 @@ func (r *resolver) resolveOverlay(in *scope, s *networkSyntax) *Network {
 		out.Default = r.resolveShape(in, &s.shape.shapeSyntax)
 	}
 	for i := range s.links {
-		out.Links = append(out.Links, r.resolveLink(in, s, &s.links[i])...)
+		for _, l := range r.resolveLink(in, s, &s.links[i]) {
+			l.Row = i + 1
+			out.Links = append(out.Links, l)
+		}
 	}
 	for _, b := range s.inbound {
 		out.Inbound = append(out.Inbound, Block{Groups: texts(b.groups), Policy: get(r, in, b.policy, "")})
 	}
 	for _, n := range s.nat {
-		out.NAT = append(out.NAT, NAT{Groups: texts(n.groups), Type: get(r, in, n.natType, "")})
+		out.NAT = append(out.NAT, NAT{
+			Groups: texts(n.groups), Type: get(r, in, n.natType, ""), PerInstance: get(r, in, n.perInstance, false),
+		})
 	}
 	return out
 }

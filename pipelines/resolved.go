@@ -227,6 +227,9 @@ type Link struct {
 	From  string `json:"from"`
 	To    string `json:"to"`
 	Shape Shape  `json:"shape"`
+	// Row is the number of the row that it stands in, from 1: what one instance sends by links of the same row shares the
+	// row's bandwidth. 0: a row of its own.
+	Row int `json:"row,omitempty"`
 }
 
 // Block refuses new connections into groups.
@@ -235,10 +238,11 @@ type Block struct {
 	Policy string   `json:"policy"`
 }
 
-// NAT puts groups behind a router.
+// NAT puts groups behind a router: one for all their instances, or one for each.
 type NAT struct {
-	Groups []string `json:"groups"`
-	Type   string   `json:"type"` // full-cone | restricted | port-restricted | symmetric
+	Groups      []string `json:"groups"`
+	Type        string   `json:"type"` // full-cone | restricted | port-restricted | symmetric
+	PerInstance bool     `json:"perInstance,omitempty"`
 }
 
 // Verify says how a network stage is proved.

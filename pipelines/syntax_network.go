@@ -107,16 +107,19 @@ var blockObject = &object[blockSyntax]{
 
 type natSyntax struct {
 	located
-	groups  []name
-	natType value
+	groups      []name
+	natType     value
+	perInstance value
 }
 
 var natObject = &object[natSyntax]{
-	name: "nat", doc: "Puts each instance of groups behind a router.",
+	name: "nat", doc: "Puts groups behind a router that translates addresses (NAT). Instances behind the same router reach each other directly; others see the router's address, and reach what its type lets in. It is a router for IPv4: over IPv6 nothing gets past it.",
 	fields: []field[natSyntax]{
 		key("groups", "The groups.", list[name]{elem: groupName, orOne: true}, func(n *natSyntax) *[]name { return &n.groups }).required(),
 		key("type", "How the router translates.", enumForm("full-cone", "restricted", "port-restricted", "symmetric"),
 			func(n *natSyntax) *value { return &n.natType }).required(),
+		key("perInstance", "Whether each instance has a router of its own, instead of one for all.", boolForm,
+			func(n *natSyntax) *value { return &n.perInstance }).defaultsTo("false"),
 	},
 }
 

@@ -99,13 +99,21 @@ func newLayer(n pipelines.Network, groups []pipelines.Group, number map[string]i
 		if !known || !known2 {
 			return layer{}, fmt.Errorf("the link %d is from the group `%s` to the group `%s`, and there is no such group", i+1, link.From, link.To)
 		}
-		r := row{Shape{Shape: link.Shape}, fmt.Sprintf("%slink %d", prefix, i+1)}
+		r := row{Shape{Shape: link.Shape}, prefix + bucket(link, i)}
 		if err := r.shape.check(); err != nil {
 			return layer{}, fmt.Errorf("the link from `%s` to `%s`: %w", link.From, link.To, err)
 		}
 		l.rows[pair{from, to}] = append(l.rows[pair{from, to}], r)
 	}
 	return l, nil
+}
+
+// bucket is what the bandwidth of a link is shared by: its row, which may have become several links.
+func bucket(link pipelines.Link, i int) string {
+	if link.Row > 0 {
+		return fmt.Sprintf("row %d", link.Row)
+	}
+	return fmt.Sprintf("link %d", i+1)
 }
 
 // lay puts the layer over what there is of a path between groups.
