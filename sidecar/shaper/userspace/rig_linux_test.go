@@ -1,0 +1,189 @@
+package userspace
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/sidecar/fabric"
+	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/links"
+)
+
+// Tests that need a network run twice: once outside, where a test does nothing but start this program again in
+// namespaces of its own, as root and as an unprivileged user, and once in there, where it does its work.
+const (
+	roleVariable = "GROUNDPLAN_USERSPACE_TEST"
+	roleSidecar  = "sidecar" // PID 1 of its own namespaces; runs the tests
+	roleStarter  = "starter" // an unprivileged user who starts a sidecar
+	nobody       = 65534
+)
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(roleVariable) {
+	case roleStarter:
+		os.Exit(start())
+	case roleSidecar:
+		if err := launch.Prepare(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// start starts a sidecar with this program's arguments, and waits for it.
+func start() int {
+	p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[1:], Env: environment(roleSidecar), Log: os.Stdout})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	state, err := p.Wait()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return state.ExitCode()
+}
+
+func environment(role string) []string {
+	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, roleVariable+"=") })
+	// Under the race detector every program would sleep for a second before it ends.
+	return append(others, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
+}
+
+// rig is a fabric with a shaper, whose every packet between instances takes the way through it.
+type rig struct {
+	fabric *fabric.Fabric
+	shaper *Shaper
+	seats  links.Seats
+}
+
+// inRig has work done in a sidecar, once per kind of user that can start one here, with that many instances: all of one
+// group, called all.
+func inRig(t *testing.T, instances int, work func(t *testing.T, r *rig)) {
+	t.Helper()
+	if os.Getenv(roleVariable) == roleSidecar {
+		r := newRig(t, instances, Options{})
+		work(t, r)
+		return
+	}
+	if err := launch.Supported(); err != nil {
+		t.Skip(err)
+	}
+	if os.Geteuid() != 0 {
+		t.Run("as this user", func(t *testing.T) { relaunch(t, nil) })
+		return
+	}
+	t.Run("as root", func(t *testing.T) { relaunch(t, nil) })
+	t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+}
+
+// relaunch runs the test, and nothing but it, in a sidecar started by that user.
+func relaunch(t *testing.T, who *syscall.Credential) {
+	root, _, _ := strings.Cut(t.Name(), "/")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd.Env = environment(roleStarter)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	said, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Fatalf("%v\n%s", err, said)
+	case strings.Contains(string(said), "--- SKIP: "+root):
+		t.Skip(string(said))
+	case !strings.Contains(string(said), "--- PASS: "+root):
+		t.Fatalf("the test didn't run in the sidecar:\n%s", said)
+	}
+	t.Logf("%s", said)
+}
+
+func newRig(t testing.TB, instances int, o Options) *rig {
+	t.Helper()
+	f, err := fabric.New(fabric.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &rig{fabric: f, seats: links.Seats{Subnet: f.Subnet(), Subnet6: f.Subnet6(), Groups: []pipelines.Group{{Name: "all", Instances: instances}}}}
+	specs := make([]fabric.Spec, instances)
+	for i := range specs {
+		specs[i] = fabric.Spec{Slot: i, Hostname: fmt.Sprint("i", i)}
+		_, data := f.Addresses(i)
+		r.seats.Instances = append(r.seats.Instances, links.Instance{Slot: i, Group: "all", Data: data, Data6: f.Address6(i)})
+	}
+	for i, err := range f.Add(t.Context(), specs) {
+		if err != nil {
+			t.Fatalf("slot %d: %v", i, err)
+		}
+	}
+	o.Shaper, o.ShaperEnd, o.Router, o.RouterEnd = f.InShaper, f.ShaperEndIndex(), f.InRouter, f.ShaperIndex()
+	if r.shaper, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.shaper.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r.markAll(t)
+	return r
+}
+
+// markAll leads every packet that comes from an instance to the shaper.
+func (r *rig) markAll(t testing.TB) {
+	t.Helper()
+	err := r.fabric.InRouter(func() error {
+		c := &nftables.Conn{}
+		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "rig"})
+		chain := c.AddChain(&nftables.Chain{
+			Name: "mark", Table: table, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+		})
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, uint32(r.fabric.NearIndex(0)))},
+			&expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, fabric.ShaperMark)},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+		}})
+		return c.Flush()
+	})
+	if err != nil {
+		t.Skipf("no nftables: %v", err)
+	}
+}
+
+// ask puts a network stage in force.
+func (r *rig) ask(t testing.TB, n pipelines.Network) {
+	t.Helper()
+	state, err := links.New(r.seats, links.Layers{Stage: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.shaper.Apply(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// everywhere is a stage with one shape for all.
+func everywhere(s pipelines.Shape) pipelines.Network { return pipelines.Network{Default: s} }
+
+// inside does work in the network namespace of a slot, for the prober.
+func (r *rig) inside(slot int) func(func() error) error {
+	return func(work func() error) error { return r.fabric.Inside(slot, work) }
+}
