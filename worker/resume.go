@@ -88,7 +88,6 @@ func (h *Handle) resumePipeline(ctx context.Context, payload *commonpb.Payloads,
 	if err != nil {
 		return fmt.Errorf("run %s: %w", h.id, err)
 	}
-	in.Pipeline.Stages = outright(in.Pipeline.Stages, held)
 	in.Earlier, in.Tries = held, append(tries, again...)
 	if in.Started.IsZero() {
 		in.Started = began
@@ -198,33 +197,6 @@ func replace(stages []pipelines.Stage, redo map[string]bool) {
 			redo[s.Name] = true
 		}
 	}
-}
-
-// outright says for every stage that is run again the needs that it has over others which are not: those have ended, so
-// that it would not wait for a placement that is made anew before them. The graph stays the same.
-func outright(stages []pipelines.Stage, held []stage.Result) []pipelines.Stage {
-	over := map[string][]string{} // stage that is not run again → its needs
-	for _, r := range held {
-		over[r.Stage] = nil
-	}
-	for _, s := range stages {
-		if _, ok := over[s.Name]; ok {
-			over[s.Name] = s.Needs
-		}
-	}
-	changed := slices.Clone(stages)
-	for i, s := range stages {
-		needs := slices.Clone(s.Needs)
-		for at := 0; at < len(needs); at++ { // grows as it goes
-			for _, need := range over[needs[at]] {
-				if !slices.Contains(needs, need) {
-					needs = append(needs, need)
-				}
-			}
-		}
-		changed[i].Needs = needs
-	}
-	return changed
 }
 
 func names(stages []pipelines.Stage) string {

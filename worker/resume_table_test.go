@@ -121,18 +121,3 @@ func graph(text string) pipelines.Resolved {
 	}
 	return p
 }
-
-func TestOutright(t *testing.T) {
-	p := graph("a-build b-schedule c-run d-run e-run f-collect")
-	held := []stage.Result{{Stage: "a-build"}, {Stage: "c-run"}, {Stage: "d-run"}}
-	changed := outright(p.Stages, held)
-	if got := strings.Join(changed[4].Needs, " "); got != "d-run c-run b-schedule" {
-		t.Errorf("the first stage that is run waits for %q", got)
-	}
-	if got := strings.Join(changed[5].Needs, " "); got != "e-run" {
-		t.Errorf("the one behind it waits for %q", got)
-	}
-	if got := strings.Join(p.Stages[4].Needs, " "); got != "d-run" {
-		t.Errorf("the original was changed: %q", got)
-	}
-}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,34 @@ func TestOutputOf(t *testing.T) {
 }
 
 // TestCellsFit shows that the record of the largest matrix fits into one payload of 2 MB, base64 or not.
+// TestAwaits says for a whole graph who waits for whom, when some of its stages have ended in an earlier execution.
+func TestAwaits(t *testing.T) {
+	for name, c := range map[string]struct{ stages, ended, want string }{
+		"a new run":                        {"a b<a c<b", "", "a: | b:a | c:b"},
+		"what has ended is not waited for": {"a b<a c<b", "a", "a: | b: | c:b"},
+		"placed anew under two that hold":  {"build place<build one<place two<one three<two", "build one two", "build: | place: | one:place | two:place | three:place"},
+		"over two ways":                    {"p q a<p b<q c<a,b", "a b", "p: | q: | a:p | b:q | c:p,q"},
+		"what is waited for says enough":   {"place one<place two<one three<two", "one", "place: | one:place | two:place | three:two"},
+		"everything has ended":             {"a b<a", "a b", "a: | b:"},
+		"a need that is no stage":          {"a<gone", "", "a:gone"},
+	} {
+		var stages []pipelines.Stage
+		for word := range strings.FieldsSeq(c.stages) {
+			stageName, needs, _ := strings.Cut(word, "<")
+			stages = append(stages, pipelines.Stage{Name: stageName, Needs: strings.FieldsFunc(needs, func(r rune) bool { return r == ',' })})
+		}
+		held := strings.Fields(c.ended)
+		waits := awaits(stages, func(name string) bool { return slices.Contains(held, name) })
+		var got []string
+		for _, s := range stages {
+			got = append(got, s.Name+":"+strings.Join(waits[s.Name], ","))
+		}
+		if text := strings.Join(got, " | "); text != c.want {
+			t.Errorf("%s: got %s, want %s", name, text, c.want)
+		}
+	}
+}
+
 func TestCellsFit(t *testing.T) {
 	for _, length := range []int{5, 60, 500} {
 		m := matrix{in: MatrixInput{Run: stage.Run{ID: strings.Repeat("r", 63)}}, done: map[int]CellDone{}}
