@@ -59,22 +59,25 @@ type Event struct {
 	// Text is one sentence.
 	Text string `json:"text"`
 
-	// The rest is set for the events of a run stage: KindEventBegan, KindEventEnded, KindEventCancelled.
+	// The rest is set for the events of a run stage (KindEventBegan, KindEventEnded, KindEventMissed).
 
-	// Event is its name, or `event-3` for the third of a stage where it has none; Attempt is the stage's key.
+	// Event is its name, or `event 3` for the third of a stage where it has none; Attempt is the stage's key.
 	Event   string `json:"event,omitempty"`
 	Attempt string `json:"attempt,omitempty"`
-	// At is when, in nanoseconds after the opening of the gate, it began or ended, and Due when it should have.
-	At  time.Duration `json:"at,omitempty"`
-	Due time.Duration `json:"due,omitempty"`
-	// Instances are those it chose, as group/index.
+	// At is when, in nanoseconds after the opening of the gate, it was in force, or was taken back; Due is when it should
+	// have been, and Took how long bringing that about took, which ended At.
+	At   time.Duration `json:"at,omitempty"`
+	Due  time.Duration `json:"due,omitempty"`
+	Took time.Duration `json:"took,omitempty"`
+	// Instances are those that it chose, as group/index.
 	Instances []string `json:"instances,omitempty"`
 }
 
-// The kinds of lines about the events of a run stage. Every KindEventBegan of an event that ends has one of the other
-// two after it: KindEventCancelled when the stage was over before the event's end.
+// The kinds of lines about the events of a run stage. An event that has begun and not ended lasted until its stage was
+// over (KindStageClosed).
 const (
-	KindEventBegan     = "event-began"
-	KindEventEnded     = "event-ended"
-	KindEventCancelled = "event-cancelled"
+	KindEventBegan  = "event-began"
+	KindEventEnded  = "event-ended"
+	KindEventMissed = "event-missed" // the stage was over before its time
+	KindStageClosed = "stage-closed"
 )

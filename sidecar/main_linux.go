@@ -93,7 +93,7 @@ func build(c Config, outside *hostNetwork) (*works, error) {
 	}
 	w.reaper = reaper.New()
 	w.keeper, err = keeper.New(keeper.Options{
-		Run: run, Folder: c.Folder, Network: seats{w.fabric}, Sync: signals{w.gateway}, Reaper: w.reaper, Log: c.Log,
+		Run: run, Folder: c.Folder, Network: seats{w.fabric}, Shaping: unshaped{w.fabric}, Sync: signals{w.gateway}, Reaper: w.reaper, Log: c.Log,
 		Port: syncPort,
 	})
 	return w, err
@@ -195,4 +195,8 @@ type signals struct{ gateway *gateway.Gateway }
 func (s signals) Signal(ctx context.Context, space, state string, n int64) error {
 	_, err := s.gateway.Space(space).Signal(ctx, state, n)
 	return err
+}
+
+func (s signals) Barrier(ctx context.Context, space, state string, target int64) error {
+	return s.gateway.Space(space).Barrier(ctx, state, target)
 }

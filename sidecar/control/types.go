@@ -46,6 +46,9 @@ type Network struct {
 	State pipelines.Network `json:"state"`
 	// Key names the stage and attempt that ask.
 	Key string `json:"key"`
+	// Stage is the network stage, and Seed the run's, by which the pairs to be probed are drawn.
+	Stage string `json:"stage,omitempty"`
+	Seed  uint64 `json:"seed,omitempty"`
 }
 
 // NetworkReply says what came of it.
@@ -87,6 +90,8 @@ type Pair struct {
 	// Fault says what is outside the tolerance, with both figures and without the pair's names: "latency 62ms instead of
 	// 50ms"; empty when OK.
 	Fault string `json:"fault,omitempty"`
+	// Note says what was not found out, and why; or that IPv6 was probed.
+	Note string `json:"note,omitempty"`
 }
 
 // Figures are what is asked of a direction, or what it was found to do; what is zero was not asked, or not found.
@@ -177,6 +182,8 @@ type RunStatus struct {
 	Unfinished int `json:"unfinished,omitempty"`
 	// Event is one sentence about the event of the stage that began or ended last; empty before the first.
 	Event string `json:"event,omitempty"`
+	// Missed are sentences about the events that never happened, because the stage was over before.
+	Missed []string `json:"missed,omitempty"`
 	// Fault is what the sidecar itself could not do (the sync service failed, the disk is full); empty when all went
 	// well. It is a fault of the ground, whatever the outcomes say.
 	Fault string `json:"fault,omitempty"`

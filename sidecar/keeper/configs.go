@@ -3,7 +3,7 @@
 package keeper
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -68,89 +68,23 @@ func (m *member) said(report outcome.Report) {
 	}
 }
 
-// config is what a plan asks for its own data network.
-type config struct {
-	Network  string      `json:"network"`
-	IPv4     string      `json:"IPv4"`
-	IPv6     string      `json:"IPv6"`
-	Enable   bool        `json:"enable"`
-	Default  linkShape   `json:"default"`
-	Rules    []linkShape `json:"rules"`
-	Callback string      `json:"callback_state"`
-}
-
-type linkShape struct {
-	Latency       float64 `json:"latency"`
-	Jitter        float64 `json:"jitter"`
-	Bandwidth     float64 `json:"bandwidth"`
-	Filter        int     `json:"filter"`
-	Loss          float64 `json:"loss"`
-	Corrupt       float64 `json:"corrupt"`
-	CorruptCorr   float64 `json:"corrupt_corr"`
-	Reorder       float64 `json:"reorder"`
-	ReorderCorr   float64 `json:"reorder_corr"`
-	Duplicate     float64 `json:"duplicate"`
-	DuplicateCorr float64 `json:"duplicate_corr"`
-	Subnet        string  `json:"subnet"`
-}
-
-// asks names the first thing that a shape asks for; empty when it asks for nothing.
-func (l linkShape) asks() string {
-	switch {
-	case l.Latency != 0:
-		return "latency"
-	case l.Jitter != 0:
-		return "jitter"
-	case l.Bandwidth != 0:
-		return "bandwidth"
-	case l.Loss != 0:
-		return "loss"
-	case l.Corrupt != 0:
-		return "corruption"
-	case l.Reorder != 0:
-		return "reordering"
-	case l.Duplicate != 0:
-		return "duplication"
-	case l.Filter == 1:
-		return "rejecting"
-	case l.Filter != 0:
-		return "dropping"
-	}
-	return ""
-}
-
-// refused says why a configuration can't be applied, as what the instance did; empty when it can.
-func (c config) refused() string {
-	const cannot = "which this ground cannot shape yet"
-	if c.Network != "" && c.Network != "default" {
-		return fmt.Sprintf("asked to configure the network %q: there is only one data network, called default", c.Network)
-	}
-	if c.IPv6 != "" {
-		return fmt.Sprintf("asked for the IPv6 address %s on its data network, which has IPv4 only", c.IPv6)
-	}
-	if asks := c.Default.asks(); asks != "" {
-		return fmt.Sprintf("asked for %s on its data network, %s", asks, cannot)
-	}
-	for _, rule := range c.Rules {
-		if asks := rule.asks(); asks != "" {
-			return fmt.Sprintf("asked for %s towards %s on its data network, %s", asks, rule.Subnet, cannot)
-		}
-	}
-	return ""
-}
-
 // wish is a configuration that was published, not yet applied.
 type wish struct {
 	prefix string // of the plan's keys: run:R:plan:P:case:C
 	config []byte
+	// entered is closed once the process that asks is known to run: before it can't be ended.
+	entered chan struct{}
 }
 
 // configs are the configurations that wait at a place, in order, and what those before have changed.
 type configs struct {
-	mu       sync.Mutex
-	waiting  []wish
-	busy     bool
-	disabled bool
+	mu      sync.Mutex
+	waiting []wish
+	busy    bool
+
+	// applying is held while one is put in force, or all are taken back. It guards the rest.
+	applying sync.Mutex
+	asked    bool         // something was, so that there is something to take back
 	address  netip.Prefix // the zero value: its own
 }
 
@@ -162,9 +96,10 @@ func (m *member) configure(w wish) {
 	s := m.stage
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m.ended {
+	if m.ended || m.fall != nil {
 		return
 	}
+	w.entered = m.entered
 	c := &m.place.configs
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,112 +110,122 @@ func (m *member) configure(w wish) {
 	}
 }
 
-// applyAll applies what waits. A configuration that can't be applied ends the instance with that reason.
-func (m *member) applyAll() {
-	select {
-	case <-m.entered:
-	case <-m.stage.ctx.Done(): // nothing is killed but what runs
-	}
-	c := &m.place.configs
-	for {
-		c.mu.Lock()
-		if len(c.waiting) == 0 {
-			c.busy = false
-			c.mu.Unlock()
-			return
-		}
-		next := c.waiting[0]
-		c.waiting = c.waiting[1:]
-		refused, err := m.apply(next)
-		c.mu.Unlock()
-		if err != nil && m.stage.ctx.Err() == nil {
-			refused = "its network could not be configured: " + err.Error()
-		}
-		if refused != "" {
-			m.kill(refused, false)
-		}
-	}
-}
-
-// apply applies one configuration, and signals the state that its plan waits for. The place's configs are locked.
-func (m *member) apply(w wish) (refused string, err error) {
-	var asked config
-	if err := json.Unmarshal(w.config, &asked); err != nil {
-		return "", fmt.Errorf("understanding it: %w", err)
-	}
-	if refused := asked.refused(); refused != "" {
-		return refused, nil
-	}
-	k, p := m.stage.keeper, m.place
-	if asked.IPv4 != "" {
-		address, err := netip.ParsePrefix(asked.IPv4)
-		if err != nil {
-			return "", fmt.Errorf("understanding its IPv4 address: %w", err)
-		}
-		if err := p.move(k.fabric, address); err != nil {
-			return "", err
-		}
-	}
-	if asked.Enable == p.configs.disabled {
-		if err := k.fabric.SetEnabled(p.slot, asked.Enable); err != nil {
-			return "", err
-		}
-		p.configs.disabled = !asked.Enable
-	}
-	if asked.Callback == "" {
-		return "", nil
-	}
-	return "", k.sync.Signal(m.stage.ctx, m.stage.key, w.prefix+":states:"+asked.Callback, 1)
-}
-
-// move gives a place another address on the data network. Plans send masks of their own: only the address counts.
-func (p *place) move(fabric Network, to netip.Prefix) error {
-	subnet := fabric.Subnet()
-	if !subnet.Contains(to.Addr()) {
-		return fmt.Errorf("the address %s is outside the data network %s", to.Addr(), subnet)
-	}
-	to = netip.PrefixFrom(to.Addr(), subnet.Bits())
-	current := p.configs.address
-	if !current.IsValid() {
-		current = netip.PrefixFrom(p.data, subnet.Bits())
-	}
-	if to == current {
-		return nil
-	}
-	if err := fabric.SetDataAddress(p.slot, to); err != nil {
-		return err
-	}
-	p.configs.address = to
-	return nil
-}
-
-// restoreNetwork undoes what the plans of a stage configured, so that the next one begins as this one did.
-func (k *Keeper) restoreNetwork(members []*member) error {
-	var failed []error
-	for _, m := range members {
-		if err := m.place.restore(k.fabric); err != nil {
-			failed = append(failed, fmt.Errorf("restoring the network of %s: %w", m.place.name, err))
-		}
-	}
-	return errors.Join(failed...)
-}
-
-func (p *place) restore(fabric Network) error {
-	c := &p.configs
+// take returns what waits longest.
+func (c *configs) take() (wish, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting = nil
-	if c.address.IsValid() {
-		if err := p.move(fabric, netip.PrefixFrom(p.data, fabric.Subnet().Bits())); err != nil {
-			return err
-		}
-		c.address = netip.Prefix{}
+	if len(c.waiting) == 0 {
+		c.busy = false
+		return wish{}, false
 	}
-	if c.disabled {
-		if err := fabric.SetEnabled(p.slot, true); err != nil {
-			return err
+	next := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	return next, true
+}
+
+// applyAll applies what waits. A configuration that can't be applied ends the instance with that reason.
+func (m *member) applyAll() {
+	for {
+		next, there := m.place.configs.take()
+		if !there {
+			return
 		}
-		c.disabled = false
+		select {
+		case <-next.entered:
+		case <-m.stage.ctx.Done(): // nothing is killed but what runs
+		}
+		err := m.apply(next)
+		var refused *Refusal
+		switch {
+		case err == nil || m.stage.ctx.Err() != nil:
+		case errors.As(err, &refused):
+			m.end(next, refused.Sentence)
+		default:
+			m.end(next, "its network could not be configured: "+err.Error())
+		}
+	}
+}
+
+// end ends the process that asked, unless an event has started another in its place meanwhile.
+func (m *member) end(asked wish, why string) {
+	m.stage.mu.Lock()
+	same := m.entered == asked.entered
+	m.stage.mu.Unlock()
+	if same {
+		m.kill(why, false)
+	}
+}
+
+// apply puts one configuration in force, and signals the state that its plan waits for. A *Refusal says what the
+// instance did.
+func (m *member) apply(w wish) error {
+	k, p, s := m.stage.keeper, m.place, m.stage
+	c := &p.configs
+	c.applying.Lock()
+	defer c.applying.Unlock()
+	asked, err := readConfig(w.config)
+	if err != nil {
+		return err
+	}
+	own := netip.PrefixFrom(p.data, k.fabric.Subnet().Bits())
+	wanted, err := asked.settle(k.fabric.Subnet(), k.fabric.Address6(p.slot), c.address, own)
+	if err != nil {
+		return err
+	}
+	c.asked = true
+	if err := k.shaping.Configure(s.ctx, p.slot, wanted); err != nil {
+		if refused := new(Refusal); errors.As(err, &refused) {
+			return &Refusal{"asked of its data network what can't be done: " + refused.Sentence}
+		}
+		return err
+	}
+	c.address = wanted.Address
+	if asked.Callback == "" {
+		return nil
+	}
+	return k.sync.Signal(s.ctx, s.key, w.prefix+":states:"+asked.Callback, 1)
+}
+
+// restoreNetwork takes back what the plans of the stage have configured, so that the next one begins as this one did.
+func (s *stage) restoreNetwork(ctx context.Context) error {
+	var slots []int
+	for _, m := range s.members {
+		if m.place.configs.forget() {
+			slots = append(slots, m.place.slot)
+		}
+	}
+	if len(slots) == 0 {
+		return nil
+	}
+	if err := s.keeper.shaping.Restore(ctx, slots); err != nil {
+		return fmt.Errorf("restoring what %d instances of stage %s had configured of their network: %w", len(slots), s.ask.Stage, err)
 	}
 	return nil
+}
+
+// restore does the same for one member, between two starts of its program.
+func (m *member) restore(ctx context.Context) error {
+	p := m.place
+	p.configs.applying.Lock() // whatever is being put in force was asked for by the process before
+	defer p.configs.applying.Unlock()
+	if !p.configs.forgetLocked() {
+		return nil
+	}
+	return m.stage.keeper.shaping.Restore(ctx, []int{p.slot})
+}
+
+// forget forgets what was asked for, and says whether there is something to be taken back.
+func (c *configs) forget() bool {
+	c.applying.Lock()
+	defer c.applying.Unlock()
+	return c.forgetLocked()
+}
+
+func (c *configs) forgetLocked() bool {
+	c.mu.Lock()
+	c.waiting = nil
+	c.mu.Unlock()
+	asked := c.asked
+	c.asked, c.address = false, netip.Prefix{}
+	return asked
 }

@@ -3,8 +3,11 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,36 +35,87 @@ func TestConfigurationsAreAppliedInOrderAndUndone(t *testing.T) {
 	for b.signals.count("k1", keys+"states:applied") < 20 {
 		time.Sleep(time.Millisecond)
 	}
-	b.network.mu.Lock()
-	if b.network.enabled[1] || b.network.moved[1] != netip.MustParsePrefix("10.0.9.20/16") {
-		t.Errorf("enabled %v, moved to %v", b.network.enabled[1], b.network.moved[1])
+	want := Config{Address: netip.MustParsePrefix("10.0.9.20/16")}
+	if got, _ := b.shaping.config(1); !reflect.DeepEqual(got, want) {
+		t.Errorf("configured as %+v, want %+v", got, want)
 	}
-	b.network.mu.Unlock()
 	if _, err := b.Halt(t.Context(), "k1"); err != nil {
 		t.Fatal(err)
 	}
-	if !b.network.enabled[1] || b.network.moved[1] != netip.MustParsePrefix("10.0.0.3/16") {
-		t.Errorf("after the stage: enabled %v, at %v", b.network.enabled[1], b.network.moved[1])
+	if got := b.shaping.called("Restore"); !slices.Equal(got, []string{"Restore [1]"}) {
+		t.Errorf("after the stage: %q", got)
+	}
+}
+
+// TestAddressStays is a configuration that names no address after one that did, and then a stage after that one.
+func TestAddressStays(t *testing.T) {
+	b := newBench(t)
+	b.place(shell("g", 1, "sleep 7555"))
+	address := func(key, config string) string {
+		t.Helper()
+		before := b.signals.count(key, keys+"states:s")
+		b.configure(key, "g-0", config)
+		for b.signals.count(key, keys+"states:s") == before {
+			time.Sleep(time.Millisecond)
+		}
+		got, _ := b.shaping.config(0)
+		return got.Address.String()
+	}
+	for i, key := range []string{"k1", "k2"} {
+		b.open(key, control.RunStage{Groups: []string{"g"}})
+		b.until(key, func(s control.RunStatus) bool { return s.Groups["g"].Running == 1 })
+		if got := address(key, `{"enable":true,"callback_state":"s"}`); got != "10.0.0.2/16" {
+			t.Errorf("stage %d begins at %s", i, got)
+		}
+		if got := address(key, `{"enable":true,"IPv4":"10.0.8.8/24","callback_state":"s"}`); got != "10.0.8.8/16" {
+			t.Errorf("moved to %s", got)
+		}
+		if got := address(key, `{"enable":false,"callback_state":"s"}`); got != "10.0.8.8/16" {
+			t.Errorf("then to %s", got)
+		}
+		if _, err := b.Halt(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestShaperThatTakesLong checks that what instances do is heard while a configuration is put in force.
+func TestShaperThatTakesLong(t *testing.T) {
+	b := newBench(t)
+	b.shaping.hold = make(chan struct{})
+	b.place(shell("g", 2, "sleep 7556"))
+	b.open("k1", control.RunStage{Groups: []string{"g"}})
+	b.until("k1", func(s control.RunStatus) bool { return s.Groups["g"].Running == 2 })
+	for range 3 {
+		b.configure("k1", "g-0", `{"enable":true,"callback_state":"s"}`)
+	}
+	for len(b.shaping.called("Configure")) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	b.configure("k1", "g-0", `{"enable":true,"callback_state":"s"}`)
+	b.configure("k1", "g-1", `{"enable":true,"callback_state":"s"}`)
+	if n := b.signals.count("k1", keys+"states:s"); n != 0 {
+		t.Errorf("signalled %d times before anything was in force", n)
+	}
+	close(b.shaping.hold)
+	for b.signals.count("k1", keys+"states:s") < 5 {
+		time.Sleep(time.Millisecond)
 	}
 }
 
 func TestConfigurationsThatCannotBeApplied(t *testing.T) {
-	shape := func(s string) string { return `{"enable":true,"network":"default","default":{` + s + `}}` }
-	for config, want := range map[string]string{
-		shape(`"latency":100000000`):           "asked for latency on its data network, which this ground cannot shape yet",
-		shape(`"jitter":1`):                    "asked for jitter on its data network, which this ground cannot shape yet",
-		shape(`"bandwidth":1048576`):           "asked for bandwidth on its data network, which this ground cannot shape yet",
-		shape(`"loss":0.5`):                    "asked for loss on its data network, which this ground cannot shape yet",
-		shape(`"filter":2`):                    "asked for dropping on its data network, which this ground cannot shape yet",
-		`{"network":"second"}`:                 `asked to configure the network "second": there is only one data network, called default`,
-		`{"enable":true,"IPv6":"::1/64"}`:      "asked for the IPv6 address ::1/64 on its data network, which has IPv4 only",
-		`{"enable":true,"IPv4":"16.3.0.7/16"}`: "its network could not be configured: the address 16.3.0.7 is outside the data network 10.0.0.0/16",
-		`{"enable":true,"IPv4":"x"}`:           `its network could not be configured: understanding its IPv4 address: netip.ParsePrefix("x"): no '/'`,
-		`[]`:                                   "its network could not be configured: understanding it: json: cannot unmarshal array into Go value of type keeper.config",
-		`{"enable":true,"rules":[{"subnet":"10.1.0.0/16","filter":1}]}`: "asked for rejecting towards 10.1.0.0/16 on its data network, which this ground cannot shape yet",
+	for want, b := range map[string]struct {
+		config string
+		fails  error
+	}{
+		"asked for a loss of 101% on its data network: a share is between 0 and 100": {`{"enable":true,"default":{"loss":101}}`, nil},
+		"asked of its data network what can't be done: there is no way":              {`{"enable":true}`, &Refusal{"there is no way"}},
+		"its network could not be configured: out of memory":                         {`{"enable":true}`, errors.New("out of memory")},
 	} {
-		t.Run(config, func(t *testing.T) {
+		t.Run(want, func(t *testing.T) {
+			config, fails := b.config, b.fails
 			b := newBench(t)
+			b.shaping.fail["Configure"] = fails
 			b.place(shell("g", 1, "sleep 7552"))
 			b.open("k1", control.RunStage{Groups: []string{"g"}})
 			b.until("k1", func(s control.RunStatus) bool { return s.Groups["g"].Running == 1 })
@@ -71,26 +125,6 @@ func TestConfigurationsThatCannotBeApplied(t *testing.T) {
 				t.Errorf("%+v %+v", status, f)
 			}
 		})
-	}
-}
-
-func TestConfigurationThatAsksForNothingElse(t *testing.T) {
-	for _, config := range []string{
-		`{"network":"default","enable":true,"IPv4":null,"IPv6":null,"default":{"latency":0,"filter":0},"rules":null,"callback_state":"s","routing_policy":"allow_all"}`,
-		`{"enable":true,"rules":[{"subnet":"10.1.0.0/16","latency":0}],"callback_state":"s"}`,
-		`{"enable":true,"IPv4":"10.0.0.2/8","callback_state":"s"}`, // its own
-	} {
-		b := newBench(t)
-		b.place(shell("g", 1, "sleep 7553"))
-		b.open("k1", control.RunStage{Groups: []string{"g"}})
-		b.until("k1", func(s control.RunStatus) bool { return s.Groups["g"].Running == 1 })
-		b.configure("k1", "g-0", config)
-		for b.signals.count("k1", keys+"states:s") == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		if len(b.network.moved) > 0 {
-			t.Errorf("%s: moved to %v", config, b.network.moved)
-		}
 	}
 }
 

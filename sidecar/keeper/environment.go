@@ -31,6 +31,7 @@ type instance struct {
 	host          string
 	control, data netip.Addr
 	outputs, temp string
+	starts        int // this one counted in
 }
 
 // environment is the whole environment of an instance, sorted: the contract's variables, then the run's, then the
@@ -66,6 +67,9 @@ func environment(s surroundings, i instance) ([]string, error) {
 	}
 	for label, port := range s.group.Ports {
 		env[strings.ToUpper(strings.TrimSpace(label))+"_PORT"] = strconv.Itoa(port)
+	}
+	if i.starts > 1 {
+		env["GROUNDPLAN_STARTS"] = strconv.Itoa(i.starts)
 	}
 	maps.Copy(env, s.run.Env)
 	maps.Copy(env, s.group.Env)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/keeper/events"
 	"github.com/groundplan/groundplan/sidecar/keeper/outcome"
 	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
 )
@@ -29,11 +30,10 @@ func (m *member) finish(exit reaper.Exit, ended time.Time) {
 	defer func() { <-m.stage.closing }()
 	s := m.stage
 	s.mu.Lock()
-	report, cut := m.report, m.cut
+	report, end := m.report, endOf(exit.Status, m.cut, m.fall)
 	started := m.started
 	s.mu.Unlock()
 
-	end := endOf(exit.Status, cut)
 	said, err := m.reported()
 	report.Add(said)
 	if err == nil && !report.Failure && !report.Crash && end.Exit == 2 {
@@ -42,8 +42,11 @@ func (m *member) finish(exit reaper.Exit, ended time.Time) {
 	result := m.result(started, ended)
 	result.Exit, result.Signal = end.Exit, end.Signal
 	result.Outcome, result.Reason = outcome.Judge(m.group.Outcome, report, end)
-	result.PeakMemory = peak(m.seen.Load(), exit.Usage.Maxrss<<10, m.parent)
-	result.CPU = seconds(exit.Usage.Utime) + seconds(exit.Usage.Stime)
+	result.PeakMemory = max(m.before.peak, peak(m.seen.Load(), exit.Usage.Maxrss<<10, m.parent))
+	result.CPU = m.before.cpu + seconds(exit.Usage.Utime) + seconds(exit.Usage.Stime)
+	if s.lies(m, &result, end.Event != "" && !outcome.Decided(m.group.Outcome, report)) {
+		return
+	}
 	if err == nil && result.Outcome != control.OutcomeSucceeded {
 		result.LastLines, err = m.lastLines()
 	}
@@ -57,6 +60,9 @@ func (m *member) unstarted(why error) {
 	result := m.result(now, now)
 	result.Outcome, result.Exit = control.OutcomeFailed, -1
 	result.Reason = "could not be started: " + why.Error()
+	if m.startsNow() > 1 {
+		result.Reason = "could not be started again: " + why.Error()
+	}
 	if errors.Is(why, errStopped) {
 		result.Reason = "not started yet when the stage was ended"
 		m.stage.mu.Lock()
@@ -68,14 +74,22 @@ func (m *member) unstarted(why error) {
 
 func (m *member) result(started, ended time.Time) control.Instance {
 	p := m.place
+	m.stage.mu.Lock()
+	starts := m.starts
+	m.stage.mu.Unlock()
+	if starts == 1 {
+		starts = 0 // nothing to tell of
+	}
 	return control.Instance{
-		Group: m.group.Name, Index: p.index, Stage: m.stage.ask.Stage, Attempt: m.stage.key,
+		Starts: starts,
+		Group:  m.group.Name, Index: p.index, Stage: m.stage.ask.Stage, Attempt: m.stage.key,
 		Host: p.host, Control: p.control.String(), Data: p.data.String(), Started: started, Ended: ended,
 	}
 }
 
-// endOf translates how a process ended. Being killed for a reason counts only where that kill is what ended it.
-func endOf(status unix.WaitStatus, cut string) outcome.End {
+// endOf translates how a process ended. Being killed for a reason, or by an event, counts only where that kill is what
+// ended it, and the first of the two counts.
+func endOf(status unix.WaitStatus, cut string, fall *fall) outcome.End {
 	if !status.Signaled() {
 		return outcome.End{Exit: status.ExitStatus()}
 	}
@@ -83,7 +97,11 @@ func endOf(status unix.WaitStatus, cut string) outcome.End {
 	if end.Signal == "" {
 		end.Signal = fmt.Sprintf("signal %d", int(status.Signal()))
 	}
-	if status.Signal() == unix.SIGKILL {
+	switch {
+	case status.Signal() != unix.SIGKILL:
+	case fall != nil:
+		end.Event = events.Title(fall.event)
+	default:
 		end.Cut = cut
 	}
 	return end
@@ -197,12 +215,14 @@ func (s *stage) concludeLocked(m *member, result control.Instance) bool {
 			c.Crashed++
 		case control.OutcomeSilent:
 			c.Silent++
+		case control.OutcomeKilled:
+			c.Killed++
 		}
 	})
 	m.running, m.ended, m.outcome = false, true, result.Outcome
 	s.left--
 	defer s.changedLocked()
-	if result.Outcome == control.OutcomeSucceeded {
+	if result.Outcome == control.OutcomeSucceeded || result.Outcome == control.OutcomeKilled {
 		return false
 	}
 	if m.atEnd && result.Reason == m.cut {
@@ -233,13 +253,7 @@ func (s *stage) failedLocked(m *member, result control.Instance) bool {
 // clear sees to it that nothing of the stage runs any more, whatever its processes have become, and that every member
 // has an outcome.
 func (s *stage) clear() error {
-	inside := make(map[uint64]bool, len(s.members))
-	for _, m := range s.members {
-		if inode := s.keeper.fabric.Inode(m.place.slot); inode != 0 {
-			inside[inode] = true
-		}
-	}
-	left, err := s.keeper.procs.clear(inside, clearing)
+	left, err := s.keeper.procs.clear(s.keeper.namespaces(s.members), clearing)
 	if err == nil && left > 0 {
 		err = fmt.Errorf("%d processes of stage %s can't be killed", left, s.ask.Stage)
 	}

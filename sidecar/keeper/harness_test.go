@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
 	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
+	"github.com/groundplan/groundplan/sidecar/links"
 )
 
 // theReaper is the one of the whole test process, which also inherits orphans as the first process of a namespace does.
@@ -53,14 +55,12 @@ type fakeNetwork struct {
 	mu       sync.Mutex
 	present  map[int]string
 	inodes   map[int]uint64
-	enabled  map[int]bool
-	moved    map[int]netip.Prefix
 	addFault func(Seat) error
 }
 
 func newFakeNetwork() *fakeNetwork {
 	return &fakeNetwork{
-		present: map[int]string{}, inodes: map[int]uint64{}, enabled: map[int]bool{}, moved: map[int]netip.Prefix{},
+		present: map[int]string{}, inodes: map[int]uint64{},
 	}
 }
 
@@ -81,7 +81,7 @@ func (f *fakeNetwork) Add(ctx context.Context, seats []Seat) []error {
 			faults[i] = f.addFault(s)
 		}
 		if faults[i] == nil {
-			f.present[s.Slot], f.enabled[s.Slot] = s.Hostname, true
+			f.present[s.Slot] = s.Hostname
 		}
 	}
 	return faults
@@ -115,18 +115,117 @@ func (f *fakeNetwork) Inode(slot int) uint64 {
 	return f.inodes[slot]
 }
 
-func (f *fakeNetwork) SetEnabled(slot int, enabled bool) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.enabled[slot] = enabled
-	return nil
+func (f *fakeNetwork) Address6(slot int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(slot + 2)})
 }
 
-func (f *fakeNetwork) SetDataAddress(slot int, address netip.Prefix) error {
+// fakeShaping keeps what it was asked for.
+type fakeShaping struct {
+	mu       sync.Mutex
+	seated   []pipelines.Group
+	stage    pipelines.Network
+	standing []string // events
+	configs  map[int]Config
+	calls    []string
+	fail     map[string]error // by the name of the call
+	hold     chan struct{}    // when set, Configure, Begin and SetStage wait for it
+	pairs    []control.Pair
+	overload string
+}
+
+func (f *fakeShaping) note(ctx context.Context, name, about string) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, strings.TrimSpace(name+" "+about))
+	hold := f.hold
+	f.mu.Unlock()
+	if hold != nil && (name == "Configure" || name == "Begin" || name == "SetStage") {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.moved[slot] = address
-	return nil
+	return f.fail[name]
+}
+
+func (f *fakeShaping) Seat(ctx context.Context, groups []pipelines.Group) error {
+	f.mu.Lock()
+	f.seated = groups
+	f.mu.Unlock()
+	return f.note(ctx, "Seat", "")
+}
+
+func (f *fakeShaping) SetStage(ctx context.Context, state pipelines.Network) error {
+	f.mu.Lock()
+	f.stage = state
+	f.mu.Unlock()
+	return f.note(ctx, "SetStage", state.Access)
+}
+
+func (f *fakeShaping) Begin(ctx context.Context, event links.Event) error {
+	f.mu.Lock()
+	f.standing = append(f.standing, event.Name)
+	f.mu.Unlock()
+	return f.note(ctx, "Begin", event.Name)
+}
+
+func (f *fakeShaping) End(ctx context.Context, name string) error {
+	f.mu.Lock()
+	f.standing = slices.DeleteFunc(f.standing, func(other string) bool { return other == name })
+	f.mu.Unlock()
+	return f.note(ctx, "End", name)
+}
+
+func (f *fakeShaping) Configure(ctx context.Context, slot int, config Config) error {
+	f.mu.Lock()
+	f.configs[slot] = config
+	f.mu.Unlock()
+	return f.note(ctx, "Configure", fmt.Sprint(slot))
+}
+
+func (f *fakeShaping) Restore(ctx context.Context, slots []int) error {
+	f.mu.Lock()
+	for _, slot := range slots {
+		delete(f.configs, slot)
+	}
+	f.mu.Unlock()
+	return f.note(ctx, "Restore", fmt.Sprint(slots))
+}
+
+func (f *fakeShaping) Prove(ctx context.Context, verify pipelines.Verify, seed uint64, report func(done, total int)) (control.Proof, error) {
+	report(1, verify.Pairs)
+	return control.Proof{Shaper: "fake", Seed: seed, Tolerance: verify.Tolerance, Pairs: f.pairs}, f.note(ctx, "Prove", fmt.Sprint(verify.Pairs))
+}
+
+func (f *fakeShaping) Overload() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.overload
+}
+
+func (f *fakeShaping) ResetOverload() { _ = f.note(context.Background(), "ResetOverload", "") }
+
+// config is what a slot was configured as last.
+func (f *fakeShaping) config(slot int) (Config, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, there := f.configs[slot]
+	return c, there
+}
+
+// called lists the calls that begin with a text.
+func (f *fakeShaping) called(prefix string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var found []string
+	for _, call := range f.calls {
+		if strings.HasPrefix(call, prefix) {
+			found = append(found, call)
+		}
+	}
+	return found
 }
 
 // fakeSync counts signals.
@@ -151,6 +250,18 @@ func (f *fakeSync) Signal(ctx context.Context, space, state string, n int64) err
 	return f.fail
 }
 
+// Barrier waits until the count is there.
+func (f *fakeSync) Barrier(ctx context.Context, space, state string, target int64) error {
+	for f.count(space, state) < target {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 func (f *fakeSync) count(space, state string) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,6 +273,7 @@ type bench struct {
 	*Keeper
 	t       *testing.T
 	network *fakeNetwork
+	shaping *fakeShaping
 	signals *fakeSync
 }
 
@@ -170,10 +282,12 @@ func newBench(t *testing.T) *bench {
 	if os.Geteuid() != 0 {
 		t.Skip("giving each process a network namespace of its own takes root")
 	}
-	b := &bench{t: t, network: newFakeNetwork(), signals: &fakeSync{counts: map[string]int64{}}}
+	b := &bench{
+		t: t, network: newFakeNetwork(), shaping: &fakeShaping{configs: map[int]Config{}, fail: map[string]error{}}, signals: &fakeSync{counts: map[string]int64{}},
+	}
 	var err error
 	b.Keeper, err = New(Options{
-		Folder: runs.Home(t.TempDir()).Run("run-1"), Network: b.network, Sync: b.signals, Reaper: theReaper,
+		Folder: runs.Home(t.TempDir()).Run("run-1"), Network: b.network, Shaping: b.shaping, Sync: b.signals, Reaper: theReaper,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Port: 5050,
 	})
 	if err != nil {

@@ -40,14 +40,16 @@ type Network interface {
 	Start(slot int, cmd *exec.Cmd) error
 	// Inode is that of the instance's network namespace.
 	Inode(slot int) uint64
-	SetEnabled(slot int, enabled bool) error
-	SetDataAddress(slot int, address netip.Prefix) error
+	// Address6 is the IPv6 address on the data network.
+	Address6(slot int) netip.Addr
 }
 
 // Sync is the sync service.
 type Sync interface {
 	// Signal counts a state of a name space up by n.
 	Signal(ctx context.Context, space, state string, n int64) error
+	// Barrier waits until a state of a name space has been signalled that often.
+	Barrier(ctx context.Context, space, state string, target int64) error
 }
 
 // Options say what a keeper works with.
@@ -56,6 +58,7 @@ type Options struct {
 	Run     string
 	Folder  runs.Folder
 	Network Network
+	Shaping Shaping
 	Sync    Sync
 	Reaper  *reaper.Reaper
 	Log     *slog.Logger
@@ -68,6 +71,7 @@ type Keeper struct {
 	run     string
 	folder  runs.Folder
 	fabric  Network
+	shaping Shaping
 	sync    Sync
 	reaper  *reaper.Reaper
 	log     *slog.Logger
@@ -76,6 +80,7 @@ type Keeper struct {
 	events  *journal
 	procs   processes
 	memory  memoryShare
+	probing probing
 
 	// ctx ends when the run is released.
 	ctx    context.Context
@@ -88,6 +93,7 @@ type Keeper struct {
 	world    *world            // nil before the first placement
 	stages   map[string]*stage // by key
 	active   map[*stage]struct{}
+	setting  *setting // the last one
 	closing  bool
 	released chan struct{} // closed once all is released
 }
@@ -111,7 +117,7 @@ func New(o Options) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{
-		run: o.Run, folder: o.Folder, fabric: o.Network, sync: o.Sync, reaper: o.Reaper, log: o.Log, port: o.Port,
+		run: o.Run, folder: o.Folder, fabric: o.Network, shaping: o.Shaping, sync: o.Sync, reaper: o.Reaper, log: o.Log, port: o.Port,
 		started: time.Now(), events: events, procs: procs,
 		placing: make(chan struct{}, 1), stages: make(map[string]*stage), active: make(map[*stage]struct{}),
 		released: make(chan struct{}),
@@ -126,8 +132,12 @@ func tempRoot(f runs.Folder) string { return filepath.Dir(filepath.Dir(f.Temp("g
 
 // tell writes a line of the run's event log. That it can't is worth a warning, not a failure.
 func (k *Keeper) tell(kind, stage, text string) {
-	if err := k.events.write(runs.Event{Time: time.Now(), Kind: kind, Stage: stage, Text: text}); err != nil {
-		k.log.Warn("an event could not be written", "event", text, "error", err)
+	k.record(runs.Event{Time: time.Now(), Kind: kind, Stage: stage, Text: text})
+}
+
+func (k *Keeper) record(event runs.Event) {
+	if err := k.events.write(event); err != nil {
+		k.log.Warn("an event could not be written", "event", event.Text, "error", err)
 	}
 }
 
@@ -163,12 +173,8 @@ func (k *Keeper) status() control.Status {
 		s.Groups[p.group.Name] = counts
 	}
 	s.MemoryPerInstance = k.memory.perInstance()
+	s.Probed, s.ToProbe = k.probing.get()
 	return s
-}
-
-// Network applies a state of the data network, or says why it can't.
-func (k *Keeper) Network(_ context.Context, ask control.Network) (control.NetworkReply, error) {
-	return control.NetworkReply{Refused: unsupported(ask.State)}, nil
 }
 
 // stage finds a stage by its key.

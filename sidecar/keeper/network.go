@@ -1,70 +1,131 @@
+//go:build linux
+
 package keeper
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/netip"
 
 	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/links"
 )
 
-// unsupported says what of a data network's state this ground can't make, as a sentence about the first thing found;
-// empty when it can make all of it.
-func unsupported(n pipelines.Network) string {
-	const cannot = ", which this ground cannot shape yet"
-	if asks := shaped(n.Default); asks != "" {
-		return "the network asks for " + asks + " by default" + cannot
+// Shaping is what the packets of the data network are done to. An error that is a *Refusal says what can never be done;
+// every other one is the ground's fault. The methods are called from many goroutines at once, and return when what they
+// ask for is in force.
+type Shaping interface {
+	// Seat says who sits where: all groups of the pipeline in order, whose instances follow each other from slot 0 on.
+	// It is called after each placement; which slots are there is the fabric's to know.
+	Seat(ctx context.Context, groups []pipelines.Group) error
+	// SetStage replaces the state that the network stages ask for.
+	SetStage(ctx context.Context, state pipelines.Network) error
+	// Begin lays an event's change over everything before it, and End takes it away. One that isn't there has been taken
+	// away already: that is no error.
+	Begin(ctx context.Context, event links.Event) error
+	End(ctx context.Context, name string) error
+	// Configure replaces what an instance's plan asks for, and Restore takes away all that those of slots have asked for.
+	Configure(ctx context.Context, slot int, config Config) error
+	Restore(ctx context.Context, slots []int) error
+	// Prove probes pairs, drawn by the seed, and compares with what is asked of them. It calls report as it goes on.
+	Prove(ctx context.Context, verify pipelines.Verify, seed uint64, report func(done, total int)) (control.Proof, error)
+	// Overload is one sentence about what the shaping could not keep up with since the last ResetOverload; "" when it
+	// could.
+	Overload() string
+	ResetOverload()
+}
+
+// Config is what an instance's plan asks for its own data network.
+type Config struct {
+	Plan links.Plan
+	// Address is the one that it is to have from now on.
+	Address netip.Prefix
+	// Enabled says whether it is on the data network.
+	Enabled bool
+}
+
+// Refusal is an error that says in one sentence what can never be done.
+type Refusal struct{ Sentence string }
+
+func (r *Refusal) Error() string { return r.Sentence }
+
+// setting is one call that sets the data network.
+type setting struct {
+	key  string
+	done chan struct{}
+	// Set before done is closed.
+	reply control.NetworkReply
+	err   error
+}
+
+// answers says whether the call answers for another one with that key: it was asked the same, and has not failed.
+func (s *setting) answers(key string) bool {
+	if s == nil || key == "" || s.key != key {
+		return false
 	}
-	for _, l := range n.Links {
-		if asks := shaped(l.Shape); asks != "" {
-			return fmt.Sprintf("the network asks for %s from %s to %s%s", asks, l.From, l.To, cannot)
-		}
+	select {
+	case <-s.done:
+		return s.err == nil
+	default:
+		return true
 	}
-	for from, row := range n.Matrix {
-		for to, latency := range row {
-			if latency != 0 {
-				return fmt.Sprintf("the network asks for latency from region %s to region %s%s", from, to, cannot)
+}
+
+// Network sets a state of the data network and proves it. Asked with the same key once more, by a worker that took over
+// from another, it gives the answer of the first call, which went on without its caller.
+func (k *Keeper) Network(ctx context.Context, ask control.Network) (control.NetworkReply, error) {
+	k.mu.Lock()
+	if k.closing {
+		k.mu.Unlock()
+		return control.NetworkReply{}, control.Refuse(http.StatusConflict, "the run has been released")
+	}
+	s := k.setting
+	if !s.answers(ask.Key) {
+		before := s
+		s = &setting{key: ask.Key, done: make(chan struct{})}
+		k.setting = s
+		k.work.Go(func() {
+			if before != nil {
+				<-before.done
 			}
-		}
+			s.reply, s.err = k.setNetwork(k.ctx, ask)
+			close(s.done)
+		})
 	}
-	for _, b := range n.Inbound {
-		if b.Policy != "" && b.Policy != "accept" {
-			return fmt.Sprintf("the network asks to %s inbound connections%s", b.Policy, cannot)
-		}
+	k.mu.Unlock()
+	select {
+	case <-s.done:
+		return s.reply, s.err
+	case <-ctx.Done():
+		return control.NetworkReply{}, ctx.Err()
 	}
-	if len(n.NAT) > 0 {
-		return fmt.Sprintf("the network asks for %s NAT%s", n.NAT[0].Type, cannot)
-	}
-	if n.Access != "" && n.Access != pipelines.AccessNone {
-		return fmt.Sprintf("the network asks for access to the %s%s", n.Access, ", which this ground cannot give yet")
-	}
-	return ""
 }
 
-// shaped names the first thing that a shape asks for; empty when it asks for nothing.
-func shaped(s pipelines.Shape) string {
-	switch {
-	case set(s.Latency):
-		return "latency"
-	case set(s.Jitter):
-		return "jitter"
-	case set(s.Bandwidth):
-		return "bandwidth"
-	case set(s.Loss), set(s.LossCorr):
-		return "loss"
-	case set(s.Duplicate):
-		return "duplication"
-	case set(s.Reorder):
-		return "reordering"
-	case set(s.Corrupt):
-		return "corruption"
-	case set(s.Queue):
-		return "a queue length"
-	case s.Policy != "" && s.Policy != "accept":
-		return "the policy " + s.Policy
+func (k *Keeper) setNetwork(ctx context.Context, ask control.Network) (control.NetworkReply, error) {
+	err := k.shaping.SetStage(ctx, ask.State)
+	if refused := new(Refusal); errors.As(err, &refused) {
+		return control.NetworkReply{Refused: refused.Sentence}, nil
 	}
-	return ""
-}
-
-func set[T comparable](value *T) bool {
-	var zero T
-	return value != nil && *value != zero
+	if err != nil {
+		return control.NetworkReply{}, fmt.Errorf("setting the data network: %w", err)
+	}
+	k.tell("network-set", ask.Stage, "the data network is as stage "+ask.Stage+" asks for it")
+	if ask.State.Verify.Off || ask.State.Verify.Pairs == 0 {
+		return control.NetworkReply{}, nil
+	}
+	proof, err := k.shaping.Prove(ctx, ask.State.Verify, ask.Seed, k.probing.set)
+	k.probing.set(0, 0)
+	if err != nil {
+		return control.NetworkReply{}, fmt.Errorf("proving the data network: %w", err)
+	}
+	if err := runs.WriteJSON(k.folder.Proof(ask.Stage), proof); err != nil {
+		return control.NetworkReply{}, fmt.Errorf("keeping the proof of the data network: %w", err)
+	}
+	reply := inBrief(proof)
+	k.tell("network-proved", ask.Stage, fmt.Sprintf("%d pairs of the data network probed, %d outside the tolerance", reply.Pairs, reply.Faults))
+	return reply, nil
 }

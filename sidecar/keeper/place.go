@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
@@ -101,6 +103,9 @@ func (k *Keeper) Place(ctx context.Context, ask control.Placement) (control.Stat
 	k.memory.before()
 	// From here on it doesn't matter whether the caller stays: another one will ask again.
 	faults := k.settle(k.ctx, wanted)
+	if err := k.seat(k.ctx); err != nil {
+		return control.Status{}, err
+	}
 	if err := k.ctx.Err(); err != nil {
 		return control.Status{}, control.Refuse(http.StatusConflict, "the run was released while its instances were being placed")
 	}
@@ -172,6 +177,24 @@ func (k *Keeper) settle(ctx context.Context, wanted []*place) []error {
 		}
 	}
 	return faults
+}
+
+// seat tells who shapes the network who sits where.
+func (k *Keeper) seat(ctx context.Context) error {
+	k.mu.RLock()
+	all := make([]pipelines.Group, len(k.world.ask.All))
+	for i, g := range k.world.ask.All {
+		all[i] = g.Group
+	}
+	k.mu.RUnlock()
+	err := k.shaping.Seat(ctx, all)
+	if refused := new(Refusal); errors.As(err, &refused) {
+		return control.Refuse(http.StatusBadRequest, "%s", refused.Sentence)
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("putting the instances on the data network: %w", err)
+	}
+	return nil
 }
 
 // folders makes the folders of all places, several at a time.

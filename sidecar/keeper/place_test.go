@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
@@ -281,28 +280,6 @@ func TestSeeds(t *testing.T) {
 	}
 	if s := seedOf(7, "a", 0); s != 0x5afc2d725f98b90f {
 		t.Errorf("seeds have changed: %#x; runs can't be repeated any more", s)
-	}
-}
-
-func TestUnsupportedNetworks(t *testing.T) {
-	latency, none, share := pipelines.Duration(5), pipelines.Duration(0), pipelines.Share(0.1)
-	for _, c := range []struct {
-		state pipelines.Network
-		want  string
-	}{
-		{pipelines.Network{}, ""},
-		{pipelines.Network{Access: "none", Default: pipelines.Shape{Latency: &none, Policy: "accept"}, Verify: pipelines.Verify{Pairs: 50}}, ""},
-		{pipelines.Network{Default: pipelines.Shape{Latency: &latency}}, "the network asks for latency by default, which this ground cannot shape yet"},
-		{pipelines.Network{Links: []pipelines.Link{{From: "eu", To: "us", Shape: pipelines.Shape{Loss: &share}}}}, "the network asks for loss from eu to us, which this ground cannot shape yet"},
-		{pipelines.Network{Links: []pipelines.Link{{From: "eu", To: "us", Shape: pipelines.Shape{Policy: "drop"}}}}, "the network asks for the policy drop from eu to us, which this ground cannot shape yet"},
-		{pipelines.Network{Matrix: map[string]map[string]pipelines.Duration{"eu": {"us": 1}}}, "the network asks for latency from region eu to region us, which this ground cannot shape yet"},
-		{pipelines.Network{Inbound: []pipelines.Block{{Policy: "reject"}}}, "the network asks to reject inbound connections, which this ground cannot shape yet"},
-		{pipelines.Network{NAT: []pipelines.NAT{{Type: "symmetric"}}}, "the network asks for symmetric NAT, which this ground cannot shape yet"},
-		{pipelines.Network{Access: "internet"}, "the network asks for access to the internet, which this ground cannot give yet"},
-	} {
-		if got := unsupported(c.state); got != c.want {
-			t.Errorf("%+v: %q, want %q", c.state, got, c.want)
-		}
 	}
 }
 

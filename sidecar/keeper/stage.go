@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -12,7 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/keeper/events"
 	"github.com/groundplan/groundplan/sidecar/keeper/outcome"
 )
 
@@ -69,6 +72,7 @@ type stage struct {
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
+	opened  time.Time // when the gate was opened
 	cause   cause
 	left    int // members without an outcome
 	told    int
@@ -81,25 +85,35 @@ type member struct {
 	stage *stage
 	place *place
 	group *control.Group
-	// pid is 0 while nothing runs. seen is the largest resident set so far, in bytes.
+	// pid is 0 while nothing runs. seen is the largest resident set of the process so far, in bytes.
 	pid  atomic.Int64
 	seen atomic.Int64
-	// entered is closed once the process is known to run. It may be heard of before: the kernel can have it run a while
-	// before whoever started it goes on.
-	entered chan struct{}
 	// Set before the process starts.
 	logs   logs
 	parent int64 // this process's own peak when it started the instance
+	before used  // by the processes that were started before this one
 
 	// Guarded by the stage's mu.
-	started time.Time
+	// entered is closed once the process is known to run. It may be heard of before: the kernel can have it run a while
+	// before whoever started it goes on.
+	entered chan struct{}
+	starts  int
+	started time.Time // the first time
 	running bool
 	ended   bool
+	fall    *fall             // an event has killed it
+	down    *control.Instance // what it was when an event killed it, while it waits to be started again
 	report  outcome.Report
 	cut     string // why it was killed
 	atEnd   bool   // it was killed because the stage ended
 	grace   *time.Timer
 	outcome string
+}
+
+// used is what processes have used: the largest resident set in bytes, and processor time in seconds.
+type used struct {
+	peak int64
+	cpu  float64
 }
 
 // Open opens the gate for a stage and returns at once. A known key only returns its status.
@@ -122,6 +136,9 @@ func (k *Keeper) Open(_ context.Context, key string, ask control.RunStage) (cont
 	s, err := newStage(k, key, ask, places)
 	if err != nil {
 		return control.RunStatus{}, err
+	}
+	if len(k.active) == 0 { // else what goes wrong in the other stages as well is theirs too
+		k.shaping.ResetOverload()
 	}
 	k.stages[key] = s
 	k.active[s] = struct{}{}
@@ -176,6 +193,7 @@ func newStage(k *Keeper, key string, ask control.RunStage, places []*place) (*st
 		stopped: make(chan struct{}), finished: make(chan struct{}), over: make(chan struct{}),
 		closing: make(chan struct{}, finishers), changed: make(chan struct{}),
 	}
+	s.ask.Events = events.Named(ask.Events)
 	s.ctx, s.cancel = context.WithCancel(k.ctx)
 	s.now = control.RunStatus{Key: key, Version: 1, Groups: make(map[string]control.Counts), Started: time.Now()}
 	for _, p := range places {
@@ -200,9 +218,14 @@ func (s *stage) conduct() {
 	}
 	s.startAll()
 	k.work.Go(s.lookAround)
+	happening := s.happen()
 	select {
 	case <-s.finished:
 	case <-s.stopped:
+	}
+	happening.Stop()
+	if s.stopping() {
+		s.leaveAll()
 		s.killAll()
 	}
 	if err := s.clear(); err != nil {
@@ -210,10 +233,24 @@ func (s *stage) conduct() {
 	}
 	s.cancel()
 	s.work.Wait()
-	if err := k.restoreNetwork(s.members); err != nil {
+	s.heal(happening)
+	s.end()
+}
+
+// heal leaves the network as it was before the stage, and says whether it was as asked while the stage went on. It is
+// what has to be done whoever gives up meanwhile.
+func (s *stage) heal(happening *events.Schedule) {
+	k := s.keeper
+	ctx := context.WithoutCancel(s.ctx)
+	if err := happening.Lift(ctx); err != nil {
 		s.fault(err)
 	}
-	s.end()
+	if err := s.restoreNetwork(ctx); err != nil {
+		s.fault(err)
+	}
+	if overload := k.shaping.Overload(); overload != "" {
+		s.fault(errors.New(overload))
+	}
 }
 
 // stop ends the stage before its time. Only the first cause counts, and none once every instance has an outcome.
@@ -274,7 +311,7 @@ func (s *stage) end() {
 	s.changedLocked()
 	text := s.summary()
 	s.mu.Unlock()
-	k.tell("stage-closed", s.ask.Stage, text)
+	k.tell(runs.KindStageClosed, s.ask.Stage, text)
 	close(s.over)
 }
 
@@ -284,8 +321,12 @@ func (s *stage) summary() string {
 	for _, c := range s.now.Groups {
 		all.Succeeded += c.Succeeded
 		all.Failed += c.Failed + c.Crashed + c.Silent
+		all.Killed += c.Killed
 	}
 	text := fmt.Sprintf("the gate of stage %s has closed: %d succeeded, %d did not", s.ask.Stage, all.Succeeded, all.Failed)
+	if all.Killed > 0 {
+		text += fmt.Sprintf(", %d were killed by events", all.Killed)
+	}
 	if s.now.Unfinished > 0 {
 		text += fmt.Sprintf("; %d were %s", s.now.Unfinished, s.cause.reason())
 	}
@@ -332,6 +373,7 @@ func (s *stage) statusLocked() control.RunStatus {
 		now.Groups[name] = counts
 	}
 	now.Failing = append([]string(nil), s.now.Failing...)
+	now.Missed = append([]string(nil), s.now.Missed...)
 	return now
 }
 

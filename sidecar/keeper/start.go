@@ -42,7 +42,7 @@ func (s *stage) startAll() {
 		work.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(s.members)); i = next.Add(1) - 1 {
 				m := s.members[i]
-				if err := m.start(around[m.group.Name]); err != nil {
+				if err := m.start(around[m.group.Name], true); err != nil {
 					m.unstarted(err)
 				}
 			}
@@ -57,6 +57,9 @@ func (s *stage) openGate() {
 	if s.stopping() || s.openAtOnce() {
 		return
 	}
+	s.mu.Lock()
+	s.opened = time.Now()
+	s.mu.Unlock()
 	for _, m := range s.members {
 		s.mu.Lock()
 		if m.running {
@@ -90,6 +93,7 @@ func (s *stage) openAtOnce() bool {
 		return false
 	}
 	worked = threadTime() - worked
+	s.opened = opened
 	for _, m := range s.members {
 		if m.running {
 			m.started = opened
@@ -132,14 +136,15 @@ func (s *stage) surroundings() map[string]surroundings {
 // errStopped says that a stage ended before an instance was started.
 var errStopped = errors.New("the stage has ended")
 
-// start starts the member's program with its output going straight into files.
-func (m *member) start(around surroundings) error {
+// start starts the member's program with its output going straight into files. One that is to be held is stopped at once.
+func (m *member) start(around surroundings, held bool) error {
 	if m.stage.stopping() {
 		return errStopped
 	}
 	p, k := m.place, m.stage.keeper
 	env, err := environment(around, instance{
 		index: p.index, host: p.host, control: p.control, data: p.data, outputs: m.outputs(), temp: m.temp(),
+		starts: m.startsNow(),
 	})
 	if err != nil {
 		return err
@@ -161,8 +166,17 @@ func (m *member) start(around surroundings) error {
 	if _, err = k.reaper.Start(func() (int, error) { return m.launch(cmd) }, m.exited); err != nil {
 		return err
 	}
-	m.signal(unix.SIGSTOP)
+	if held {
+		m.signal(unix.SIGSTOP)
+	}
 	return nil
+}
+
+// startsNow counts the start that is under way too.
+func (m *member) startsNow() int {
+	m.stage.mu.Lock()
+	defer m.stage.mu.Unlock()
+	return m.starts + 1
 }
 
 // launch starts the process, unless the stage is to end, and counts it in before anybody can hear of its end.
@@ -185,7 +199,10 @@ func (s *stage) entered(m *member, pid int, began time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.pid.Store(int64(pid))
-	m.started, m.running = began, true
+	if m.starts++; m.starts == 1 {
+		m.started = began
+	}
+	m.running = true
 	s.count(m, func(c *control.Counts) { c.Running++ })
 	s.changedLocked()
 	close(m.entered)

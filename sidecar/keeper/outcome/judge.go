@@ -19,6 +19,8 @@ type End struct {
 	Signal string
 	// Cut is why the sidecar killed it, as a sentence; empty when it ended by itself.
 	Cut string
+	// Event is the event that killed it, as sentences call it ("the event churn"); empty when none did.
+	Event string
 	// Panic is what a Go program said last, see the function of that name.
 	Panic string
 }
@@ -36,8 +38,10 @@ func Judge(mode string, report Report, end End) (result, reason string) {
 		return control.OutcomeCrashed, words("panicked", report.Crashed)
 	case report.Failure:
 		return control.OutcomeFailed, words("reported failure", report.Failed)
-	case end.Cut != "" && byReport && report.Success:
+	case (end.Cut != "" || end.Event != "") && byReport && report.Success:
 		return control.OutcomeSucceeded, ""
+	case end.Event != "":
+		return control.OutcomeKilled, "killed by " + end.Event
 	case end.Cut != "":
 		return control.OutcomeFailed, end.Cut
 	case end.Signal != "" && report.Success:
