@@ -125,6 +125,9 @@ func TestConnectionsFromOutside(t *testing.T) {
 			if _, ok := w.pass(c.slot, tcp(c.from, outside, flagACK)); ok {
 				t.Errorf("%s: the middle of a connection from %s passes", of, c.from)
 			}
+			if _, ok := w.pass(c.slot, tcp(c.from, outside, flagSYN|flagACK)); ok {
+				t.Errorf("%s: an answer from %s that was not asked passes", of, c.from)
+			}
 			got, ok := w.pass(c.slot, tcp(c.from, outside, flagSYN))
 			if ok != c.want {
 				t.Errorf("%s: a connection from %s: passed %v", of, c.from, ok)
@@ -248,6 +251,10 @@ func TestRefusalsOfOthers(t *testing.T) {
 			t.Errorf("%s: passes", name)
 		}
 	}
+	in := w.must(w.udp(sam, samAt+":53", out.from.String()))
+	if _, ok := w.pass(bob, refusal(bobAt, samAt, in.raw, 8)); ok {
+		t.Error("bob refuses what alice got")
+	}
 }
 
 // unchecked takes the checksum of a UDP packet away.
@@ -265,7 +272,11 @@ func TestChecksums(t *testing.T) {
 	// Over all ports and many payloads, among them those whose sum is 0.
 	for i := range 1 << 16 {
 		packet := udp(aliceAt+":5000", samAt+":53", string([]byte{byte(i >> 8), byte(i)}))
+		negative := packet[26] == 0xff && packet[27] == 0xff
 		got := w.must(w.pass(alice, packet))
+		if negative { // in a refusal it comes to 0 on the way back
+			w.must(w.pass(sam, refusal(samAt, nearAt, got.raw, 500)))
+		}
 		if got.raw[26] == 0 && got.raw[27] == 0 {
 			t.Fatalf("a packet with a checksum lost it: %x", packet)
 		}
