@@ -20,11 +20,13 @@ import (
 
 // beOwner is what the test binary does as the process that is killed: it owns a home's services until then.
 func beOwner(home runs.Home) int {
-	if _, err := Open(context.Background(), testConfig(home)); err != nil {
+	s, err := Open(context.Background(), testConfig(home))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "owner:", err)
 		return 1
 	}
 	time.Sleep(10 * time.Minute) // it is killed long before
+	_ = s.Close()                // so that the session is kept until then: its lock would go with it
 	return 2
 }
 

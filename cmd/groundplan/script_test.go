@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +53,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": exitsWith, "wait-until": waitUntil, "json": jsonField, "events": eventKinds,
-			"stop-services": stopServices,
+			"stop-services": stopServices, "wait-said": waitSaid,
 		},
 	})
 }
@@ -116,13 +117,11 @@ func stopServices(ts *testscript.TestScript, neg bool, args []string) {
 	var up struct{ PID int }
 	ts.Check(runs.ReadJSON(path, &up))
 	ts.Check(syscall.Kill(up.PID, syscall.SIGTERM))
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		// Not by its process: whoever inherited that may never ask how it ended.
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return
-		}
+	// Not by its process: whoever inherited that may never ask how it ended.
+	gone := func() bool { _, err := os.Stat(path); return errors.Is(err, fs.ErrNotExist) }
+	if !until(gone) {
+		ts.Fatalf("the services (process %d) did not end", up.PID)
 	}
-	ts.Fatalf("the services (process %d) did not end", up.PID)
 }
 
 // exitsWith is `status N command…`: the command must end with exactly that status.
@@ -150,14 +149,39 @@ func waitUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: wait-until RUN STATUS [STAGE]")
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	for time.Now().Before(deadline) {
-		if stands(ts, args) {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
+	if !until(func() bool { return stands(ts, args) }) {
+		ts.Fatalf("run %s has not come to %v within %v", args[0], args[1:], patience)
 	}
-	ts.Fatalf("run %s has not come to %v within 30s", args[0], args[1:])
+}
+
+// patience is how long a story waits for what another process does. A run takes no time here, but the machine may be busy.
+const patience = 2 * time.Minute
+
+// until polls, since what it waits for happens in other processes.
+func until(holds func() bool) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if holds() {
+			return true
+		}
+	}
+	return false
+}
+
+// waitSaid is `wait-said FILE REGEXP`: until the file, which a command in the background writes, has a match.
+func waitSaid(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: wait-said FILE REGEXP")
+	}
+	wanted, err := regexp.Compile(args[1])
+	ts.Check(err)
+	path := ts.MkAbs(args[0])
+	said := func() bool {
+		text, err := os.ReadFile(path)
+		return err == nil && wanted.Match(text)
+	}
+	if !until(said) {
+		ts.Fatalf("nothing in %s matches %s within %v:\n%s", args[0], args[1], patience, ts.ReadFile(args[0]))
+	}
 }
 
 func stands(ts *testscript.TestScript, args []string) bool {
