@@ -3,6 +3,7 @@ package prober
 import (
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -27,6 +28,8 @@ var noNamespaces error // why the tests that need namespaces can't run here
 
 func TestMain(m *testing.M) {
 	if os.Getenv(insideVariable) != "" {
+		flag.Parse()
+		_ = flag.Set("test.parallel", "6") // they wait more than they work
 		os.Exit(m.Run())
 	}
 	if noNamespaces = try("-test.list=^$"); noNamespaces != nil {
