@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,8 +162,11 @@ func TestOptionsAreChecked(t *testing.T) {
 
 // limit lets packets through at a rate, counted over whole packets.
 func limit(rate float64) wire {
+	var mu sync.Mutex
 	free := time.Now()
 	return func(_, _ int, packet []byte) []fate {
+		mu.Lock()
+		defer mu.Unlock()
 		now := time.Now()
 		if free.Before(now) {
 			free = now
