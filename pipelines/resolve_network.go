@@ -47,6 +47,7 @@ func (r *resolver) resolveOverlay(in *scope, s *networkSyntax) *Network {
 	for _, n := range s.nat {
 		out.NAT = append(out.NAT, NAT{
 			Groups: texts(n.groups), Type: get(r, in, n.natType, ""), PerInstance: get(r, in, n.perInstance, false),
+			Timeout: get(r, in, n.timeout, defaultNATTimeout),
 		})
 	}
 	return out

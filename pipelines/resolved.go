@@ -243,6 +243,8 @@ type NAT struct {
 	Groups      []string `json:"groups"`
 	Type        string   `json:"type"` // full-cone | restricted | port-restricted | symmetric
 	PerInstance bool     `json:"perInstance,omitempty"`
+	// Timeout is how long a mapping of UDP stays without outgoing packets.
+	Timeout Duration `json:"timeout,omitempty"`
 }
 
 // Verify says how a network stage is proved.

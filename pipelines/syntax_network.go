@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -110,7 +111,11 @@ type natSyntax struct {
 	groups      []name
 	natType     value
 	perInstance value
+	timeout     value
 }
+
+// defaultNATTimeout is the least that RFC 4787 allows.
+const defaultNATTimeout = Duration(2 * time.Minute)
 
 var natObject = &object[natSyntax]{
 	name: "nat", doc: "Puts groups behind a router that translates addresses (NAT). Instances behind the same router reach each other directly; others see the router's address, and reach what its type lets in. It is a router for IPv4: over IPv6 nothing gets past it.",
@@ -120,6 +125,8 @@ var natObject = &object[natSyntax]{
 			func(n *natSyntax) *value { return &n.natType }).required(),
 		key("perInstance", "Whether each instance has a router of its own, instead of one for all.", boolForm,
 			func(n *natSyntax) *value { return &n.perInstance }).defaultsTo("false"),
+		key("timeout", "How long a mapping of UDP stays when nothing goes out by it. Those of TCP stay as long as RFC 5382 asks.", periodForm,
+			func(n *natSyntax) *value { return &n.timeout }).defaultsTo(defaultNATTimeout.String()),
 	},
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/groundplan/groundplan/pipelines"
 )
@@ -27,6 +28,7 @@ type behind struct {
 type natEntry struct {
 	kind        NATType
 	perInstance bool
+	timeout     time.Duration
 	groups      []int
 }
 
@@ -40,7 +42,7 @@ func newBehind(networks []pipelines.Network, number map[string]int) (behind, err
 	for _, n := range networks {
 		first := len(b.entries)
 		for _, nat := range n.NAT {
-			entry := natEntry{kind: NATType(nat.Type)}
+			entry := natEntry{kind: NATType(nat.Type), perInstance: nat.PerInstance, timeout: time.Duration(nat.Timeout)}
 			for _, name := range nat.Groups {
 				g, ok := number[name]
 				switch {
@@ -113,7 +115,7 @@ func (b *behind) routers(seats Seats, number map[string]int) ([]Router, error) {
 			if !seats.Subnet.Contains(external) {
 				return nil, fmt.Errorf("the data network %s has too few addresses for the NATs", seats.Subnet)
 			}
-			all = append(all, Router{External: external, Type: entry.kind, Slots: share})
+			all = append(all, Router{External: external, Type: entry.kind, Timeout: entry.timeout, Slots: share})
 			next--
 		}
 	}
