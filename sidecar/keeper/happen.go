@@ -105,12 +105,22 @@ func sentence(h events.Happening) string {
 	}
 	did := [...]string{events.Began: "changed the network", events.Ended: "is over: the network has healed"}
 	switch {
+	case e.Network == nil && len(h.Instances) == 0:
+		did = [...]string{events.Began: "found no instance of " + group(e) + " that still ran", events.Ended: "is over"}
 	case e.Kill != nil:
 		did = [...]string{events.Began: "killed " + several(h.Instances), events.Ended: "is over: started " + several(h.Instances) + " again"}
 	case e.Pause != nil:
 		did = [...]string{events.Began: "stopped " + several(h.Instances), events.Ended: "is over: let go of " + several(h.Instances)}
 	}
 	return title + " " + did[h.What]
+}
+
+// group is the one that an event chooses from.
+func group(e pipelines.Event) string {
+	if e.Kill != nil {
+		return e.Kill.Group
+	}
+	return e.Pause.Group
 }
 
 // moment is what an event waits for that has no time yet.
@@ -124,16 +134,12 @@ func moment(a pipelines.Anchor) string {
 	return "every instance had signalled the state " + a.State
 }
 
-// several names instances: `g/1 and g/4`, or how many they are and the first few.
+// several names instances, or says how many they are and names the first few.
 func several(names []string) string {
-	switch n := len(names); {
-	case n == 0:
-		return "nobody, since none of the instances still ran,"
-	case n <= mostNamed:
+	if len(names) <= mostNamed {
 		return strings.Join(names, ", ")
-	default:
-		return fmt.Sprintf("%d instances (%s, …)", n, strings.Join(names[:mostNamed], ", "))
 	}
+	return fmt.Sprintf("%d instances (%s, …)", len(names), strings.Join(names[:mostNamed], ", "))
 }
 
 // choose draws the members that an event is about.

@@ -27,11 +27,11 @@ func (d Draw) Choose(c pipelines.Choice, all int, running []int) []int {
 		return chosen
 	}
 	wanted := c.Count
-	if c.Share != nil {
-		wanted = 0
-		if *c.Share > 0 {
-			wanted = max(int(math.Round(float64(*c.Share)*float64(all))), 1)
-		}
+	switch {
+	case c.Share != nil && *c.Share > 0:
+		wanted = max(int(math.Round(float64(*c.Share)*float64(all))), 1)
+	case c.Share == nil && c.Count == 0:
+		wanted = all
 	}
 	places := make(map[int]uint64, len(chosen))
 	for _, i := range chosen {
