@@ -27,8 +27,8 @@ type Options struct {
 	Home runs.Home
 	// Redis is the URL of the Redis that sidecars use; empty: each has its own, in its process.
 	Redis string
-	// Command starts a sidecar; `--folder DIR` and, with Redis, `--redis URL` are appended. Empty: this program's
-	// own executable (even when its file is gone, as under `go run`) with the argument `sidecar`.
+	// Command starts a sidecar; `--folder DIR` is appended, and the URL of Redis is what it reads from stdin. Empty: this
+	// program's own executable (even when its file is gone, as under `go run`) with the argument `sidecar`.
 	Command []string
 	// Env is what a sidecar gets beside PATH, HOME, TMPDIR and the locale.
 	Env []string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -42,7 +43,11 @@ func sidecarMain(args []string) int {
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if err := sidecar.Main(context.Background(), sidecar.Config{Folder: runs.Folder(*folder)}); err != nil {
+	redis, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return 2
+	}
+	if err := sidecar.Main(context.Background(), sidecar.Config{Folder: runs.Folder(*folder), Redis: string(redis)}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
@@ -272,6 +274,29 @@ func TestCallsThatRace(t *testing.T) {
 	for index := range 6 {
 		if n := b.starts("g", index); n != 1 {
 			t.Errorf("g/%d was started %d times", index, n)
+		}
+	}
+}
+
+// TestPasswordOfRedis looks for it where others on the machine, and instances, could read it.
+func TestPasswordOfRedis(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the sidecar of an unprivileged user can't reach a Redis over TCP")
+	}
+	const password = "a-password-of-ours"
+	server := miniredis.RunT(t)
+	server.RequireAuth(password)
+	b := newBench(t, 1)
+	b.ground.options.Redis = "redis://:" + password + "@" + server.Addr()
+	b.place()
+	b.want(b.run(b.runInput("ok", 1)), stage.Passed, "")
+	if server.TotalConnectionCount() == 0 {
+		t.Error("the sidecar did not use that Redis")
+	}
+	process := fmt.Sprintf("/proc/%d/", b.sidecar().PID)
+	for _, file := range []string{process + "cmdline", process + "environ", b.folder.SidecarLog(), statePath(b.folder)} {
+		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), password) {
+			t.Errorf("%s: %q, %v", file, text, err)
 		}
 	}
 }

@@ -134,14 +134,11 @@ func (s *session) launch() (int64, *os.Process, error) {
 		return 0, nil, fmt.Errorf("opening the sidecar's log: %w", err)
 	}
 	options := s.ground.options
-	args := append(slices.Clone(options.Command[1:]), "--folder", string(s.folder))
-	if options.Redis != "" {
-		args = append(args, "--redis", options.Redis)
-	}
 	process, err := launch.Start(launch.Options{
 		Executable: options.Command[0],
-		Args:       args,
+		Args:       append(slices.Clone(options.Command[1:]), "--folder", string(s.folder)),
 		Env:        append(environment(os.Environ()), options.Env...),
+		Input:      options.Redis,
 		Dir:        string(s.folder),
 		Log:        log,
 	})

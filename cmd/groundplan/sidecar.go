@@ -2,16 +2,21 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar"
+	"github.com/groundplan/groundplan/sidecar/launch"
 )
 
-// sidecarCommand is what the worker starts for each run. It is not for people.
+// sidecarCommand is what the worker starts for each run. It is not for people. It reads the URL of the Redis to use from
+// stdin, since it may hold a password; nothing there means one of its own.
 func (a *app) sidecarCommand() *cobra.Command {
 	var folder string
 	cmd := &cobra.Command{Use: "sidecar", Short: "Hold the instances of one run", Hidden: true, Args: args(cobra.NoArgs)}
@@ -19,9 +24,13 @@ func (a *app) sidecarCommand() *cobra.Command {
 		if folder == "" {
 			return usage(errors.New("--folder is missing: the folder of the run"))
 		}
+		redis, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), launch.MaxInput))
+		if err != nil {
+			return fmt.Errorf("reading the address of Redis from stdin: %w", err)
+		}
 		return sidecar.Main(cmd.Context(), sidecar.Config{
 			Folder: runs.Folder(folder),
-			Redis:  a.set["redis"],
+			Redis:  strings.TrimSpace(string(redis)),
 			Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}

@@ -14,6 +14,9 @@ import (
 // Gateway is where instances find the sync gateway. Prepare names it in /etc/hosts, fabric makes it an address.
 var Gateway = netip.AddrFrom4([4]byte{100, 96, 0, 1})
 
+// MaxInput is the longest Options.Input, in bytes: a pipe takes it whole before anybody reads.
+const MaxInput = 4096
+
 // ErrUnsupported is what everything here answers on a system without Linux namespaces.
 var ErrUnsupported = errors.New("local instances need Linux namespaces: run on Linux, or with --on kubernetes")
 
@@ -24,6 +27,9 @@ type Options struct {
 	Args       []string
 	// Env is the whole environment.
 	Env []string
+	// Input is what the process reads from stdin, at most MaxInput bytes; empty: nothing. It is the way for a secret:
+	// everybody on the machine can read the arguments, and an instance the environment.
+	Input string
 	// Dir is the working folder; empty: that of the caller.
 	Dir string
 	// Log takes stdout and stderr; nil: both are dropped.

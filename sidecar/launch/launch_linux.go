@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -20,16 +21,40 @@ func Start(o Options) (*os.Process, error) {
 	if log == nil {
 		log = null
 	}
+	stdin, err := input(o.Input)
+	if err != nil {
+		return nil, fmt.Errorf("starting the sidecar: %w", err)
+	}
+	defer stdin.Close()
 	p, err := os.StartProcess(o.Executable, append([]string{o.Executable}, o.Args...), &os.ProcAttr{
 		Dir:   o.Dir,
 		Env:   o.Env,
-		Files: []*os.File{null, log, log},
+		Files: []*os.File{stdin, log, log},
 		Sys:   namespaces(os.Geteuid(), os.Getegid()),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("starting the sidecar in namespaces of its own: %w (%s)", err, advice(err))
 	}
 	return p, nil
+}
+
+// input is a file from which text can be read once. A pipe holds it, so that nobody has to stay to write it.
+func input(text string) (*os.File, error) {
+	if text == "" {
+		return os.Open(os.DevNull)
+	}
+	if len(text) > MaxInput {
+		return nil, fmt.Errorf("what it is to read has %d bytes, and %d is the most", len(text), MaxInput)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	_, err = write.WriteString(text)
+	if err = errors.Join(err, write.Close()); err != nil {
+		return nil, errors.Join(err, read.Close())
+	}
+	return read, nil
 }
 
 // namespaces are the attributes of a sidecar started by that user and group.

@@ -27,6 +27,7 @@ const (
 	roleDescribe  = "describe"  // a sidecar that prints what it sees
 	roleLate      = "late"      // a sidecar that speaks once its starter is gone
 	roleExit      = "exit"      // ends with status 7
+	roleRead      = "read"      // prints what it reads, and where else that stands
 	nobody        = 65534
 )
 
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 		roleDescribe:  func() error { return errors.Join(Prepare(), describe()) },
 		roleLate:      func() error { return errors.Join(Prepare(), late()) },
 		roleExit:      func() error { os.Exit(7); return nil },
+		roleRead:      read,
 	}
 	if err := parts[role](); err != nil {
 		fmt.Println("error:", err)
@@ -202,6 +204,51 @@ func late() error {
 	time.Sleep(500 * time.Millisecond)
 	fmt.Println("still here")
 	return nil
+}
+
+// read prints what it can read from stdin, and which of its files in /proc hold that too.
+func read() error {
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("read %q\n", text)
+	for _, file := range []string{"cmdline", "environ"} {
+		data, err := os.ReadFile("/proc/self/" + file)
+		if err != nil {
+			return err
+		}
+		if len(text) > 0 && strings.Contains(string(data), string(text)) {
+			fmt.Println("it stands in", file)
+		}
+	}
+	return nil
+}
+
+func TestInput(t *testing.T) {
+	if err := Supported(); err != nil {
+		t.Skip(err)
+	}
+	for name, text := range map[string]string{"nothing": "", "a line": "redis://:secret@h\n", "the most": strings.Repeat("x", MaxInput)} {
+		log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer log.Close()
+		p, err := Start(Options{Executable: "/proc/self/exe", Env: environment(roleRead), Log: log, Input: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err := p.Wait(); err != nil || !state.Success() {
+			t.Errorf("%s: it ended with %v, %v", name, state, err)
+		}
+		if said, err := os.ReadFile(log.Name()); err != nil || string(said) != fmt.Sprintf("read %q\n", text) {
+			t.Errorf("%s: it says %q, %v", name, said, err)
+		}
+	}
+	if _, err := Start(Options{Executable: "/proc/self/exe", Input: strings.Repeat("x", MaxInput+1)}); err == nil || !strings.Contains(err.Error(), "4096") {
+		t.Errorf("too much: %v", err)
+	}
 }
 
 func TestPrepareRefusesOtherProcesses(t *testing.T) {
