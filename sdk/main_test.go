@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -182,6 +183,37 @@ func TestEnvironment(t *testing.T) {
 	e.Subnet = netip.Prefix{}
 	if a, err := e.DataAddress(); err != nil || a.String() != "127.0.0.1" {
 		t.Errorf("without a network: %v, %v", a, err)
+	}
+}
+
+func TestDataAddress6StandsBesideTheOther(t *testing.T) {
+	e := Environment{Subnet: netip.MustParsePrefix("10.1.0.0/16")}
+	addresses := func(texts ...string) (all []net.Addr) {
+		for _, text := range texts {
+			ip, network, err := net.ParseCIDR(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, &net.IPNet{IP: ip, Mask: network.Mask})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		have []net.Addr
+		want string
+	}{
+		{addresses("10.1.0.9/16", "fd67::9/96"), "fd67::9"},
+		{addresses("fe80::1/64", "fd67::9/96", "fd67::a/96", "10.1.0.9/8"), "fd67::9"},
+		{addresses("10.1.0.9/16", "fe80::1/64"), "invalid IP"},
+		{addresses("100.96.0.9/16", "fd67::9/96"), "invalid IP"},
+		{addresses("127.0.0.1/8", "::1/128"), "invalid IP"},
+	} {
+		if got := e.beside(c.have).String(); got != c.want {
+			t.Errorf("beside %v: %s, want %s", c.have, got, c.want)
+		}
+	}
+	if a, err := e.DataAddress6(); err != nil || a.IsValid() {
+		t.Errorf("this machine has a data address %v, %v", a, err)
 	}
 }
 

@@ -188,3 +188,41 @@ func (e *Environment) DataAddress() (netip.Addr, error) {
 	}
 	return netip.Addr{}, fmt.Errorf("no interface has an address in the data network %s", e.Subnet)
 }
+
+// DataAddress6 is the instance's IPv6 address on the data network. It stays the same when DataAddress is changed. Where
+// the data network has no IPv6 it is not valid.
+func (e *Environment) DataAddress6() (netip.Addr, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("looking for the IPv6 data address: %w", err)
+	}
+	for _, i := range interfaces {
+		addresses, err := i.Addrs()
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("looking for the IPv6 data address of %s: %w", i.Name, err)
+		}
+		if a := e.beside(addresses); a.IsValid() {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, nil
+}
+
+// beside is the IPv6 address on an interface that has one in the data network; not valid when there is none.
+func (e *Environment) beside(addresses []net.Addr) (six netip.Addr) {
+	ours := false
+	for _, a := range addresses {
+		p, err := netip.ParsePrefix(a.String())
+		switch own := p.Addr().Unmap(); {
+		case err != nil:
+		case own.Is4():
+			ours = ours || (e.Subnet.IsValid() && e.Subnet.Contains(own))
+		case own.IsGlobalUnicast() && !six.IsValid():
+			six = own
+		}
+	}
+	if !ours {
+		return netip.Addr{}
+	}
+	return six
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/groundplan/groundplan/sdk"
+)
+
+// Link is what a client should find on its way to a group.
+type Link struct {
+	// Policy is what the first packets meet: accept (also when empty), reject or drop.
+	Policy string
+	// RTT of a small packet, as `40ms`.
+	RTT string
+	// Loss is the share of packets lost on the way there, Mbit its bandwidth; 0: not limited, and not measured.
+	Loss, Mbit float64
+	// Back says that the group reaches the client, even where the client doesn't reach the group.
+	Back bool
+}
+
+// links measures the links that the parameter `links` names, group by group, and holds them against what it says.
+func links(ctx context.Context, s *session) error {
+	wanted, err := sdk.ParamJSON[map[string]Link](s.run, "links")
+	if err != nil {
+		return err
+	}
+	var faults []error
+	measured := 0
+	for _, to := range s.servers {
+		want, named := wanted[to.Group]
+		if !named {
+			continue
+		}
+		measured++
+		if err := s.link(ctx, to, want); err != nil {
+			faults = append(faults, fmt.Errorf("%s → %s: %w", s.self, to, err))
+		}
+	}
+	if measured < len(wanted) {
+		faults = append(faults, fmt.Errorf("%d of %d groups were there to be measured", measured, len(wanted)))
+	}
+	return errors.Join(append(faults, s.run.Results.Point("links_measured", float64(measured)))...)
+}
+
+// link measures one.
+func (s *session) link(ctx context.Context, to member, want Link) error {
+	var rtt time.Duration
+	if want.RTT != "" {
+		var err error
+		if rtt, err = time.ParseDuration(want.RTT); err != nil {
+			return fmt.Errorf("parameter links: %w", err)
+		}
+	}
+	var faults []error
+	for _, address := range []endpoint{to.at(to.Address), to.at(to.Address6)} {
+		if !address.Address.IsValid() {
+			continue
+		}
+		if err := s.over(ctx, to, address, want, rtt); err != nil {
+			faults = append(faults, fmt.Errorf("at %s: %w", address.Address, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// over measures a link over one of the address families.
+func (s *session) over(ctx context.Context, to member, at endpoint, want Link, rtt time.Duration) error {
+	if want.Policy != "" && want.Policy != accepted {
+		err := fares(ctx, at, want.Policy, rtt)
+		if want.Back {
+			err = errors.Join(err, s.back(ctx, to, at))
+		}
+		return err
+	}
+	// The very first exchange of the two.
+	first, err := echo(ctx, at, 1, 0, rtt+settle)
+	if err != nil {
+		return err
+	}
+	trips, err := echo(ctx, at, 40, 5*time.Millisecond, rtt+settle)
+	if err != nil {
+		return err
+	}
+	faults := []error{nearTime("RTT", trips.median(), rtt), s.run.Results.Histogram(to.Group+"_rtt_seconds", trips.median().Seconds())}
+	if len(first.Times) == 1 && len(trips.Times) > 0 {
+		faults = append(faults, nearTime("the first RTT", first.median(), trips.Times[0]))
+	} else if want.Loss == 0 {
+		faults = append(faults, errors.New("the first packet got lost"))
+	}
+	if want.Loss == 0 {
+		faults = append(faults, allBack(trips))
+	}
+	r, err := s.sent(ctx, to, at, 600, smallest, 2*time.Millisecond, rtt)
+	if err != nil {
+		return err
+	}
+	faults = append(faults, nearShare("loss", 600-r.Received, 600, want.Loss), s.run.Results.Histogram(to.Group+"_loss", 1-float64(r.Received)/600))
+	if want.Mbit > 0 {
+		bandwidth := sdk.Bandwidth(want.Mbit * 1e6)
+		rate, err := s.rate(ctx, to, at, bandwidth, rtt)
+		faults = append(faults, err, nearRate(rate, bandwidth), s.run.Results.Histogram(to.Group+"_bandwidth_bits", rate))
+	}
+	return errors.Join(faults...)
+}
+
+// back has the server reach this instance, with answers passing.
+func (s *session) back(ctx context.Context, from member, at endpoint) error {
+	own := s.self.at(s.self.Address)
+	if at.Address.Is6() {
+		own.Address = s.self.Address6
+	}
+	answer, err := s.ask(ctx, from, Ask{Echo: 1, To: own, Packets: 20, Interval: 5 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	if err := allBack(answer.Trips); err != nil {
+		return fmt.Errorf("the way back: %w", err)
+	}
+	return nil
+}
