@@ -1,0 +1,282 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/sidecar/fabric"
+	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/links"
+)
+
+// The tests that need a fabric run once outside, where they do nothing but start this program again as a sidecar, as
+// root and as an unprivileged user, and once in there, where they do their work.
+const (
+	roleVariable = "GROUNDPLAN_POLICY_TEST"
+	roleStarter  = "starter"
+	roleSidecar  = "sidecar"
+	nobody       = 65534
+)
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(roleVariable) {
+	case roleStarter:
+		p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[1:], Env: environment(roleSidecar), Log: os.Stdout})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		state, err := p.Wait()
+		if err != nil || !state.Success() {
+			fmt.Println(err, state)
+			os.Exit(1)
+		}
+		return
+	case roleSidecar:
+		if err := launch.Prepare(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// environment is this process's with that role.
+func environment(role string) []string {
+	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, roleVariable+"=") })
+	return append(others, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
+}
+
+// rig is a fabric with its packet filter.
+type rig struct {
+	*fabric.Fabric
+	table *Table
+	seats links.Seats
+}
+
+// inSidecar has work done in a sidecar, once per kind of user that can start one: with the instances of groups, which
+// are written as in "eu:3", or none of them placed.
+func inSidecar(t *testing.T, o Options, placed bool, groups []string, work func(t *testing.T, r *rig)) {
+	t.Helper()
+	if os.Getenv(roleVariable) != roleSidecar {
+		if err := launch.Supported(); err != nil {
+			t.Skip(err)
+		}
+		if os.Geteuid() != 0 {
+			relaunch(t, nil)
+			return
+		}
+		t.Run("as root", func(t *testing.T) { relaunch(t, nil) })
+		t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+		return
+	}
+	f, err := fabric.New(fabric.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &rig{Fabric: f, seats: seated(f, groups...)}
+	var specs []fabric.Spec
+	for _, i := range r.seats.Instances {
+		specs = append(specs, fabric.Spec{Slot: i.Slot, Hostname: fmt.Sprint("i", i.Slot)})
+	}
+	if placed {
+		if err := errors.Join(f.Add(t.Context(), specs)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.NearIndex = f.NearIndex
+	if r.table, err = New(f.InRouter, o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.table.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	work(t, r)
+}
+
+func relaunch(t *testing.T, who *syscall.Credential) {
+	root, _, _ := strings.Cut(t.Name(), "/")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd.Env = environment(roleStarter)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	said, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Fatalf("%v\n%s", err, said)
+	case strings.Contains(string(said), "--- SKIP"):
+		t.Skip(string(said))
+	case !strings.Contains(string(said), "--- PASS: "+root):
+		t.Fatalf("the test didn't run in the sidecar:\n%s", said)
+	}
+	t.Logf("%s", said)
+}
+
+func seated(f *fabric.Fabric, groups ...string) links.Seats {
+	s := links.Seats{Subnet: f.Subnet(), Subnet6: f.Subnet6()}
+	for _, text := range groups {
+		name, count, _ := strings.Cut(text, ":")
+		g := pipelines.Group{Name: name}
+		fmt.Sscan(count, &g.Instances)
+		s.Groups = append(s.Groups, g)
+		for range g.Instances {
+			slot := len(s.Instances)
+			_, data := f.Addresses(slot)
+			s.Instances = append(s.Instances, links.Instance{Slot: slot, Group: name, Data: data, Data6: f.Address6(slot)})
+		}
+	}
+	return s
+}
+
+// apply puts layers in force.
+func (r *rig) apply(t testing.TB, layers links.Layers) {
+	t.Helper()
+	state, err := links.New(r.seats, layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.table.Apply(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// port is where every instance serves, by TCP and UDP.
+const port = 7000
+
+// serve has a slot answer: it accepts connections and says every datagram back.
+func (r *rig) serve(t testing.TB, slot int) {
+	t.Helper()
+	var stream net.Listener
+	var packets net.PacketConn
+	err := r.Inside(slot, func() (err error) {
+		if stream, err = net.Listen("tcp", fmt.Sprint(":", port)); err != nil {
+			return err
+		}
+		packets, err = net.ListenPacket("udp", fmt.Sprint(":", port))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stream.Close()
+		packets.Close()
+	})
+	go func() {
+		for {
+			c, err := stream.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 64)
+				for n, err := c.Read(b); err == nil; n, err = c.Read(b) {
+					_, _ = c.Write(b[:n])
+				}
+			}()
+		}
+	}()
+	go func() {
+		b := make([]byte, 9000)
+		for {
+			n, from, err := packets.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = packets.WriteTo(b[:n], from)
+		}
+	}()
+}
+
+// silence is how long nothing has to come for a test to believe that nothing does.
+const silence = 400 * time.Millisecond
+
+// dial opens a socket in a slot.
+func (r *rig) dial(slot int, network string, to netip.Addr) (net.Conn, error) {
+	var c net.Conn
+	err := r.Inside(slot, func() (err error) {
+		c, err = net.DialTimeout(network, netip.AddrPortFrom(to, port).String(), silence)
+		return err
+	})
+	return c, err
+}
+
+// try says what comes of a connection or datagram: "open", "silent", or the error at once.
+func (r *rig) try(slot int, network string, to netip.Addr) string {
+	begin := time.Now()
+	c, err := r.dial(slot, network, to)
+	if err == nil {
+		defer c.Close()
+		err = exchange(c, 8)
+	}
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return "open"
+	case os.IsTimeout(err):
+		return "silent"
+	case errors.As(err, &errno) && time.Since(begin) < silence:
+		return errno.Error()
+	}
+	return err.Error()
+}
+
+// exchange sends bytes and waits for them to come back.
+func exchange(c net.Conn, n int) error {
+	_ = c.SetDeadline(time.Now().Add(silence))
+	sent := make([]byte, n)
+	if _, err := c.Write(sent); err != nil {
+		return err
+	}
+	_, err := c.Read(sent)
+	return err
+}
+
+// want says what tcp and udp over both families shall come to, in the order tcp4, udp4, tcp6, udp6.
+func (r *rig) want(t *testing.T, from, to int, tcp4, udp4, tcp6, udp6 string) {
+	t.Helper()
+	i := r.seats.Instances[to]
+	for _, c := range []struct {
+		network string
+		to      netip.Addr
+		want    string
+	}{{"tcp", i.Data, tcp4}, {"udp", i.Data, udp4}, {"tcp", i.Data6, tcp6}, {"udp", i.Data6, udp6}} {
+		if got := r.try(from, c.network, c.to); got != c.want {
+			t.Errorf("%s from %d to %s: %s, and should be %s", c.network, from, c.to, got, c.want)
+		}
+	}
+}
+
+func (r *rig) wantOpen(t *testing.T, from, to int) {
+	t.Helper()
+	r.want(t, from, to, "open", "open", "open", "open")
+}
+
+func (r *rig) wantSilent(t *testing.T, from, to int) {
+	t.Helper()
+	r.want(t, from, to, "silent", "silent", "silent", "silent")
+}
+
+func (r *rig) wantRefused(t *testing.T, from, to int) {
+	t.Helper()
+	r.want(t, from, to, "connection refused", "no route to host", "connection refused", "permission denied")
+}
