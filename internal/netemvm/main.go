@@ -24,7 +24,7 @@ import (
 
 // wanted is what the data network and its shaping take of a kernel's modules.
 var wanted = []string{
-	"veth", "sch_netem", "sch_htb", "sch_tbf", "cls_u32", "act_gact", "act_mirred",
+	"veth", "sch_netem", "sch_htb", "sch_tbf", "sch_ingress", "cls_u32", "cls_basic", "em_meta", "act_gact", "act_mirred", "act_skbedit",
 	"nf_tables", "nf_conntrack", "nft_ct", "nft_reject_inet", "nft_numgen", "nft_limit",
 }
 
