@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -65,10 +66,10 @@ func end(ctx context.Context, handle *worker.Handle, at attendance) (workflows.O
 	if err != nil {
 		return workflows.Output{}, missing(err)
 	}
-	switch state.Status {
-	case stage.StatusEnded:
+	switch {
+	case state.Status == stage.StatusEnded:
 		return workflows.Output{}, usage(fmt.Errorf("run %s has ended already: `groundplan status %s` shows how", at.id, at.id))
-	case stage.StatusHolding:
+	case onlyHolds(state):
 		err = handle.Decide(ctx, workflows.Decision{Action: workflows.DecideAbort})
 	default:
 		err = noted{handle, at.folder()}.Cancel(ctx)
@@ -77,4 +78,12 @@ func end(ctx context.Context, handle *worker.Handle, at attendance) (workflows.O
 		return workflows.Output{}, err
 	}
 	return handle.Wait(ctx)
+}
+
+// onlyHolds says whether a run holds and nothing else is under way. Giving up the hold ends it with the verdict that it
+// has; what runs beside the stage that holds would go on for as long as it takes, so that such a run is cancelled.
+func onlyHolds(state workflows.State) bool {
+	return state.Status == stage.StatusHolding && !slices.ContainsFunc(state.Stages, func(s workflows.StageState) bool {
+		return s.Phase == workflows.PhaseRunning || s.Phase == workflows.PhaseBackoff
+	})
 }

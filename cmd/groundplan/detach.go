@@ -67,7 +67,9 @@ func (a *app) background(ctx context.Context, config worker.Config) error {
 		return err
 	}
 	defer ready.Close()
-	cmd := exec.Command(self, a.devArguments()...)
+	args, env := a.devSettings()
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = theirs, log
 	cmd.Dir = string(config.Home)
 	ownSession(cmd)
@@ -83,16 +85,22 @@ func (a *app) background(ctx context.Context, config worker.Config) error {
 	return cmd.Process.Release()
 }
 
-// devArguments repeats this command's settings. Settings from variables are inherited.
-func (a *app) devArguments() []string {
-	args := []string{"dev", "--until-idle", "--output", "json"}
+// devSettings repeats this command's settings: as variables, beside those that are inherited, since one may hold a
+// password and everybody on the machine can read arguments. An empty value, which sets back to the default, only a flag
+// can say.
+func (a *app) devSettings() (args, env []string) {
+	args = []string{"dev", "--until-idle", "--output", "json"}
 	for name, value := range a.set {
-		if name == "home" {
+		switch {
+		case value == "":
+			args = append(args, "--"+name+"=")
+			continue
+		case name == "home":
 			value, _ = filepath.Abs(value) // its working folder is another one
 		}
-		args = append(args, "--"+name+"="+value)
+		env = append(env, worker.Variable(name)+"="+value)
 	}
-	return args
+	return args, env
 }
 
 // awaitReady reads the document that dev writes once its services are up.

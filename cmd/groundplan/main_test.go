@@ -318,6 +318,30 @@ func TestRecordOfAHold(t *testing.T) {
 	}
 }
 
+func TestOnlyHolds(t *testing.T) {
+	state := func(status string, phases ...string) workflows.State {
+		s := workflows.State{Status: status}
+		for _, phase := range phases {
+			s.Stages = append(s.Stages, workflows.StageState{Phase: phase})
+		}
+		return s
+	}
+	for _, c := range []struct {
+		state workflows.State
+		want  bool
+	}{
+		{state(stage.StatusHolding, workflows.PhaseEnded, workflows.PhaseHolding, workflows.PhasePending), true},
+		{state(stage.StatusHolding, workflows.PhaseHolding, workflows.PhaseHolding), true},
+		{state(stage.StatusHolding, workflows.PhaseHolding, workflows.PhaseRunning), false},
+		{state(stage.StatusHolding, workflows.PhaseBackoff, workflows.PhaseHolding), false},
+		{state(stage.StatusRunning, workflows.PhaseRunning), false},
+	} {
+		if got := onlyHolds(c.state); got != c.want {
+			t.Errorf("%+v: %v", c.state, got)
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	b := describe(&debug.BuildInfo{
 		Main:     debug.Module{Version: "v1.2.3"},
@@ -351,12 +375,15 @@ func TestAwaitReady(t *testing.T) {
 	}
 }
 
-func TestDevArguments(t *testing.T) {
+func TestDevSettings(t *testing.T) {
 	a := newApp(nil, nil, nil)
-	a.set["home"], a.set["redis"] = "rel", "redis://h"
-	args := a.devArguments()
-	slices.Sort(args)
-	if !slices.ContainsFunc(args, func(s string) bool { return strings.HasPrefix(s, "--home=/") }) || !slices.Contains(args, "--redis=redis://h") {
-		t.Errorf("%q", args)
+	a.set["home"], a.set["redis"], a.set["temporal-api-key"], a.set["temporal"] = "rel", "redis://:secret@h", "key", ""
+	args, env := a.devSettings()
+	slices.Sort(env)
+	if !slices.Equal(args, []string{"dev", "--until-idle", "--output", "json", "--temporal="}) {
+		t.Errorf("arguments %q", args)
+	}
+	if len(env) != 3 || !strings.HasPrefix(env[0], "GROUNDPLAN_HOME=/") || env[1] != "GROUNDPLAN_REDIS=redis://:secret@h" || env[2] != "GROUNDPLAN_TEMPORAL_API_KEY=key" {
+		t.Errorf("variables %q", env)
 	}
 }
