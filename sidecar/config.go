@@ -10,6 +10,9 @@ import (
 	"github.com/groundplan/groundplan/runs"
 )
 
+// ShaperVariable is the environment variable that forces a way to shape data networks.
+const ShaperVariable = "GROUNDPLAN_SHAPER"
+
 const (
 	// DefaultIdleLimit is how long a sidecar stays that nobody calls.
 	DefaultIdleLimit = 24 * time.Hour
@@ -31,4 +34,7 @@ type Config struct {
 	IdleLimit time.Duration
 	// Subnet is the data network; the zero value leaves it to the fabric.
 	Subnet netip.Prefix
+	// Shaper forces a way to shape the data network, "netem" or "userspace"; empty: what ShaperVariable says, or what this
+	// machine has.
+	Shaper string
 }

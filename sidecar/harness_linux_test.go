@@ -313,7 +313,12 @@ func play() error {
 	case "move":
 		err = p.move()
 	case "shape":
-		err = p.configure(`{"network":"default","enable":true,"default":{"latency":1000000},"callback_state":"done"}`)
+		err = p.configure(`{"network":"default","enable":true,"default":{"latency":60000000},"callback_state":"done"}`)
+		err = errors.Join(err, p.neighbour(120*time.Millisecond, time.Minute))
+	case "unshaped":
+		err = p.neighbour(0, 100*time.Millisecond)
+	case "elsewhere":
+		err = p.configure(`{"network":"default","enable":true,"IPv4":"11.0.0.7/16","callback_state":"done"}`)
 	case "lingers":
 		err = p.event(`{"success_event":{"group":"g"}}`)
 		time.Sleep(time.Minute)
@@ -398,4 +403,19 @@ func (p *player) move() error {
 	addresses, err := data.Addrs()
 	fmt.Println("eth1 now", addresses)
 	return err
+}
+
+// neighbour checks how long the way over the data network to instance 0 and back takes. Nobody listens there, and that
+// is the answer.
+func (p *player) neighbour(least, most time.Duration) error {
+	if os.Getenv("GROUNDPLAN_INSTANCE") == "0" {
+		return p.together()
+	}
+	began := time.Now()
+	_, err := net.Dial("tcp", "10.0.0.2:9")
+	took := time.Since(began)
+	if !errors.Is(err, syscall.ECONNREFUSED) || took < least || took > most {
+		return fmt.Errorf("after %v: %w", took, err)
+	}
+	return p.together()
 }

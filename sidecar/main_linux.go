@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/groundplan/groundplan/sidecar/keeper"
 	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/network"
 )
 
 // Main is the sidecar of a run, in a process that launch.Start has started. It returns once the run has been released:
@@ -36,6 +38,7 @@ func Main(ctx context.Context, c Config) error {
 	if c.IdleLimit == 0 {
 		c.IdleLimit = DefaultIdleLimit
 	}
+	c.Shaper = cmp.Or(c.Shaper, os.Getenv(ShaperVariable))
 	redis.SetLogger(redisLog{c.Log})
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -63,6 +66,7 @@ func Main(ctx context.Context, c Config) error {
 type works struct {
 	config  Config
 	fabric  *fabric.Fabric
+	network *network.Network
 	gateway *gateway.Gateway
 	redis   func() error // ends it
 	reaper  *reaper.Reaper
@@ -78,6 +82,10 @@ func build(c Config, outside *hostNetwork) (*works, error) {
 		return nil, fmt.Errorf("building the run's network: %w", err)
 	}
 	run := filepath.Base(string(c.Folder))
+	w.network, err = network.New(w.fabric, network.Options{Shaper: c.Shaper, Seed: seedOf(run), Log: c.Log})
+	if err != nil {
+		return nil, fmt.Errorf("taking over the run's data network: %w", err)
+	}
 	client, end, err := openRedis(c.Redis, outside)
 	if err != nil {
 		return nil, err
@@ -93,8 +101,8 @@ func build(c Config, outside *hostNetwork) (*works, error) {
 	}
 	w.reaper = reaper.New()
 	w.keeper, err = keeper.New(keeper.Options{
-		Run: run, Folder: c.Folder, Network: seats{w.fabric}, Shaping: unshaped{w.fabric}, Sync: signals{w.gateway}, Reaper: w.reaper, Log: c.Log,
-		Port: syncPort,
+		Run: run, Folder: c.Folder, Network: seats{w.fabric}, Shaping: shaping{w.network}, Sync: signals{w.gateway},
+		Reaper: w.reaper, Log: c.Log, Port: syncPort,
 	})
 	return w, err
 }
@@ -173,7 +181,7 @@ func (w *works) forget(ctx context.Context) {
 func (w *works) close() error {
 	err := w.redis()
 	w.reaper.Close()
-	return errors.Join(err, w.fabric.Close())
+	return errors.Join(err, w.network.Close(), w.fabric.Close())
 }
 
 // seats is the fabric as the keeper sees it.

@@ -49,7 +49,7 @@ func TestEnvironmentOfARealInstance(t *testing.T) {
 	out := r.output("b", 1, "run.out")
 	for _, want := range []string{
 		"TEST_INSTANCE_COUNT=2", "GROUNDPLAN_INSTANCE=1", `GROUNDPLAN_PARAMS={"x":"1=2"}`, "os.Hostname b-1",
-		"eth0 [100.96.0.4/16]", "eth1 [10.0.0.4/16]", "os.Getwd " + r.folder.Temp("b", 1),
+		"eth0 [100.96.0.4/16]", "eth1 [10.0.0.4/16 fd67:7264:706c::a00:4/96]", "os.Getwd " + r.folder.Temp("b", 1),
 	} {
 		if !strings.Contains(out, want+"\n") {
 			t.Errorf("%q is missing from:\n%s", want, out)
@@ -63,25 +63,25 @@ func TestEnvironmentOfARealInstance(t *testing.T) {
 func TestPlansConfigureTheirNetwork(t *testing.T) {
 	r := start(t, options{})
 	r.place(r.group("g", 3))
-	for _, name := range []string{"leave-network", "move", "leave-network"} {
+	for _, name := range []string{"leave-network", "move", "shape", "leave-network", "unshaped"} {
 		status := r.stage("k-"+name+time.Now().String(), control.RunStage{Groups: []string{"g"}, Case: name, Deadline: time.Now().Add(20 * time.Second)})
 		if status.Groups["g"].Succeeded != 3 {
 			t.Fatalf("%s: %+v", name, status.FirstFailure)
 		}
 	}
-	if out := r.output("g", 2, "stdout.log"); !strings.Contains(out, "eth1 now [10.0.77.12/16]") {
+	if out := r.output("g", 2, "stdout.log"); !strings.Contains(out, "eth1 now [10.0.77.12/16 ") {
 		t.Errorf("the address did not change: %s", out)
 	}
-	status := r.stage("k4", control.RunStage{Groups: []string{"g"}, Case: "shape", Deadline: time.Now().Add(20 * time.Second)})
-	want := "asked for latency on its data network, which this ground cannot shape yet"
-	if status.Groups["g"].Failed != 3 || status.FirstFailure.Reason != want || status.TimedOut {
+	status := r.stage("k4", control.RunStage{Groups: []string{"g"}, Case: "elsewhere", Deadline: time.Now().Add(20 * time.Second)})
+	want := "outside the data network 10.0.0.0/16"
+	if status.Groups["g"].Failed != 3 || !strings.Contains(status.FirstFailure.Reason, want) || status.TimedOut {
 		t.Errorf("%+v %+v", status, status.FirstFailure)
 	}
 	// The next stage begins on the network as it was.
 	if s := r.stage("k5", control.RunStage{Groups: []string{"g"}, Case: "environment"}); s.Groups["g"].Succeeded != 3 {
 		t.Errorf("%+v", s.FirstFailure)
 	}
-	if out := r.output("g", 2, "stdout.log"); !strings.Contains(out, "eth1 [10.0.0.4/16]") {
+	if out := r.output("g", 2, "stdout.log"); !strings.Contains(out, "eth1 [10.0.0.4/16 ") {
 		t.Errorf("the address was not restored: %s", out)
 	}
 }
