@@ -95,6 +95,7 @@ func add(group map[int]*life, row control.Instance) {
 
 // badness orders outcomes.
 var badness = map[string]int{
+	control.OutcomeKilled:    -1, // it says nothing
 	control.OutcomeSucceeded: 0,
 	control.OutcomeSilent:    1,
 	control.OutcomeFailed:    2,
@@ -112,6 +113,8 @@ func sumUp(instances int, lives map[int]*life) runs.Group {
 			sums.Outcomes.Crashed++
 		case control.OutcomeSilent:
 			sums.Outcomes.Silent++
+		case control.OutcomeKilled:
+			sums.Outcomes.Killed++
 		default:
 			sums.Outcomes.Failed++
 		}

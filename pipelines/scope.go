@@ -144,7 +144,7 @@ func unknown(what, name string, candidates []string) *problem {
 // Fields of what expressions see.
 var (
 	groupFields   = map[string]kind{"instances": kindInt, "region": kindString, "artifact": kindString, "role": kindString}
-	outcomeFields = map[string]kind{"succeeded": kindInt, "failed": kindInt, "crashed": kindInt, "silent": kindInt}
+	outcomeFields = map[string]kind{"succeeded": kindInt, "failed": kindInt, "crashed": kindInt, "silent": kindInt, "killed": kindInt}
 	stageFields   = map[string]kind{"outcome": kindString}
 )
 
@@ -242,6 +242,8 @@ func (o Outcomes) count(name string) int64 {
 		return int64(o.Failed)
 	case "crashed":
 		return int64(o.Crashed)
+	case "killed":
+		return int64(o.Killed)
 	}
 	return int64(o.Silent)
 }

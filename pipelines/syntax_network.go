@@ -237,7 +237,7 @@ var eventObject = &object[eventSyntax]{
 			defaultsTo("until the stage ends"),
 		key("network", "A change of the data network.", pointer[networkSyntax]{overlayObject}, func(e *eventSyntax) **networkSyntax { return &e.network }),
 		key("kill", "Instances whose processes are killed.", pointer[choiceSyntax]{killObject}, func(e *eventSyntax) **choiceSyntax { return &e.kill }),
-		key("restart", "After what time a killed instance is started again.", durationForm, func(e *eventSyntax) *value { return &e.restart }).
+		key("restart", "After what time a killed instance is started again.", periodForm, func(e *eventSyntax) *value { return &e.restart }).
 			defaultsTo("never"),
 		key("pause", "Instances whose processes are stopped for a while.", pointer[choiceSyntax]{pauseObject}, func(e *eventSyntax) **choiceSyntax { return &e.pause }),
 	},
@@ -264,7 +264,7 @@ type choiceSyntax struct {
 
 var choiceFields = []field[choiceSyntax]{
 	key("group", "The group.", groupName, func(c *choiceSyntax) *name { return &c.group }).required(),
-	key("share", "A share of its instances, drawn from the seed.", shareForm, func(c *choiceSyntax) *value { return &c.share }).defaultsTo("100%"),
+	key("share", "A share of its instances, at least one, drawn from the seed.", shareForm, func(c *choiceSyntax) *value { return &c.share }).defaultsTo("100%"),
 	key("count", "A number of its instances, drawn from the seed.", intForm(1), func(c *choiceSyntax) *value { return &c.count }),
 	key("indices", "These instances, counting from 0.", list[value]{elem: intForm(0)}, func(c *choiceSyntax) *[]value { return &c.indices }),
 }

@@ -30,4 +30,6 @@ type Outcomes struct {
 	Failed    int `json:"failed"`
 	Crashed   int `json:"crashed"`
 	Silent    int `json:"silent"`
+	// Killed counts those that an event killed and that were not started again.
+	Killed int `json:"killed,omitempty"`
 }

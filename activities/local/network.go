@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-// Network sets the state of the data network.
+// Network sets the state of the data network and has the sidecar prove it.
 func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error) {
 	s, unlock, err := g.open(ctx, in.Run, in)
 	if err != nil {
@@ -19,16 +21,23 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 	defer unlock()
 	report(stage.Progress{Note: "setting the data network"})
 	before := s.state.Network
-	s.state.Network = &control.Network{State: *in.Stage.Network, Key: key(in)}
-	refused, err := s.revive(ctx, nil, report)
+	s.state.Network = &control.Network{State: *in.Stage.Network, Key: key(in), Stage: in.Stage.Name, Seed: in.Seed}
+	s.state.NetworkKey = "" // a sidecar that was asked already says once more what came of it
+	why, err := s.revive(ctx, nil, report)
 	if err != nil {
 		return g.known(ctx, "setting the data network", err)
 	}
-	if refused != "" {
-		s.state.Network = before
-		return invalid("the data network can't be set: %s", refused), s.state.write(s.folder)
+	if why != "" {
+		if s.proved == "" { // it is not in force
+			s.state.Network = before
+		}
+		return invalid("%s", why), s.state.write(s.folder)
 	}
-	return passed(), nil
+	result := passed()
+	if s.proved != "" {
+		result.Notes = []string{s.proved}
+	}
+	return result, nil
 }
 
 // key names one attempt of a stage to the sidecar.
@@ -53,7 +62,7 @@ func (s *session) revive(ctx context.Context, need []string, report func(stage.P
 			return refused, err
 		}
 	}
-	return s.apply(ctx, status)
+	return s.apply(ctx, status, report)
 }
 
 // replace places what a sidecar that died took with it.
@@ -73,8 +82,9 @@ func (s *session) replace(ctx context.Context, report func(stage.Progress)) (str
 	return "", nil
 }
 
-// apply asks for the state of the data network, unless this sidecar has it.
-func (s *session) apply(ctx context.Context, status control.Status) (string, error) {
+// apply asks for the state of the data network, unless this sidecar has it. The string is why it isn't as asked. A run
+// stage that needed a new sidecar asks under a key of its own, so that each of its attempts is an attempt at this too.
+func (s *session) apply(ctx context.Context, status control.Status, report func(stage.Progress)) (string, error) {
 	asked := s.state.Network
 	if asked == nil || asked.Key == s.state.NetworkKey && s.state.NetworkBy.Equal(status.Started) {
 		return "", nil
@@ -82,10 +92,51 @@ func (s *session) apply(ctx context.Context, status control.Status) (string, err
 	if err := s.state.write(s.folder); err != nil {
 		return "", err
 	}
-	reply, err := s.client.Network(ctx, *asked)
-	if err != nil || reply.Refused != "" {
-		return reply.Refused, err
+	ask, set := *asked, s.in.Stage.Kind == pipelines.KindNetwork
+	if !set {
+		ask.Key += "-" + key(s.in)
 	}
-	s.state.NetworkBy, s.state.NetworkKey = status.Started, asked.Key
-	return "", s.state.write(s.folder)
+	reply, err := s.ask(ctx, ask, report)
+	if err != nil {
+		return "", err
+	}
+	if reply.Refused != "" {
+		return "the data network can't be set: " + reply.Refused, nil
+	}
+	s.proved = reply.Summary
+	why := outside(reply)
+	if why == "" || set {
+		s.state.NetworkBy, s.state.NetworkKey = status.Started, asked.Key
+	}
+	return why, s.state.write(s.folder)
+}
+
+// ask asks the sidecar, and reports how far it is until it answers.
+func (s *session) ask(ctx context.Context, asked control.Network, report func(stage.Progress)) (control.NetworkReply, error) {
+	return while(ctx, func(ctx context.Context) (control.NetworkReply, error) { return s.client.Network(ctx, asked) }, func() {
+		if status, err := s.status(ctx); err == nil && status.ToProbe > 0 {
+			report(stage.Progress{Note: fmt.Sprintf("probing the data network: %d of %d links", status.Probed, status.ToProbe)})
+		}
+	})
+}
+
+// outside names the links that are not as asked; empty when all that were probed are.
+func outside(reply control.NetworkReply) string {
+	if reply.Faults == 0 || reply.Proof == nil {
+		return ""
+	}
+	var faults []string
+	for _, p := range reply.Proof.Pairs {
+		if !p.OK && len(faults) < shown {
+			faults = append(faults, fmt.Sprintf("%s → %s: %s", p.From, p.To, p.Fault))
+		}
+	}
+	if reply.Faults > len(faults) {
+		faults = append(faults, "…")
+	}
+	are := "are"
+	if reply.Faults == 1 {
+		are = "is"
+	}
+	return fmt.Sprintf("%d of %d links that were probed %s not as asked: %s", reply.Faults, reply.Pairs, are, strings.Join(faults, "; "))
 }

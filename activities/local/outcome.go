@@ -11,7 +11,8 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-// outcome is the verdict on a run stage that ended.
+// outcome is the verdict on a run stage that ended. Instances that an event killed for good say nothing about the subject:
+// they are not among those that must succeed.
 func outcome(in stage.Input, status control.RunStatus) stage.Result {
 	status.Failing = slices.SortedFunc(slices.Values(status.Failing), byInstance)
 	result := stage.Result{
@@ -20,11 +21,12 @@ func outcome(in stage.Input, status control.RunStatus) stage.Result {
 		Ended:    status.Ended,
 		Outcomes: map[string]pipelines.Outcomes{},
 		Failing:  status.Failing,
+		Notes:    status.Missed,
 	}
 	total, succeeded := 0, 0
 	for name, c := range status.Groups {
-		result.Outcomes[name] = pipelines.Outcomes{Succeeded: c.Succeeded, Failed: c.Failed, Crashed: c.Crashed, Silent: c.Silent}
-		total += c.Total
+		result.Outcomes[name] = pipelines.Outcomes{Succeeded: c.Succeeded, Failed: c.Failed, Crashed: c.Crashed, Silent: c.Silent, Killed: c.Killed}
+		total += c.Total - c.Killed
 		succeeded += c.Succeeded
 	}
 	share := float64(in.Stage.Run.Success)

@@ -83,6 +83,8 @@ func (s *session) runStage() control.RunStage {
 		FailFast:    run.FailFast,
 		MaxFailures: total - mustSucceed(float64(run.Success), total),
 		Deadline:    s.in.Deadline,
+		Events:      run.Events,
+		Seed:        s.in.Seed,
 	}
 }
 
@@ -154,15 +156,16 @@ func mustSucceed(share float64, total int) int {
 
 // progress is a status in counts.
 func progress(status control.RunStatus) stage.Progress {
-	var p stage.Progress
+	p := stage.Progress{Note: status.Event}
 	for _, c := range status.Groups {
 		p.Total += c.Total
 		p.Placed += c.Placed
 		p.Running += c.Running
 		p.Succeeded += c.Succeeded
 		p.Failed += c.Failed + c.Crashed + c.Silent
+		p.Killed += c.Killed
 	}
-	p.Waiting = max(p.Total-p.Running-p.Succeeded-p.Failed, 0)
+	p.Waiting = max(p.Total-p.Running-p.Succeeded-p.Failed-p.Killed, 0)
 	if first := status.FirstFailure; first != nil {
 		p.FirstFailure = fmt.Sprintf("%s/%d: %s", first.Group, first.Index, first.Reason)
 	}

@@ -61,39 +61,48 @@ func (s *session) prepare(ctx context.Context, groups []string) (string, error) 
 	return "", err
 }
 
-// countsEvery is how often the counts are asked for while a sidecar places.
+// countsEvery is how often the counts are asked for while a sidecar is at work.
 const countsEvery = 200 * time.Millisecond
 
-// place asks the sidecar to place, and reports how far it is until it answers.
-func (s *session) place(ctx context.Context, ask control.Placement, report func(stage.Progress)) (control.Status, error) {
+// while makes a call that takes long, and looks around every now and then until it is answered.
+func while[Reply any](ctx context.Context, call func(context.Context) (Reply, error), look func()) (Reply, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
-		status control.Status
-		err    error
+		reply Reply
+		err   error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		status, err := s.client.Place(ctx, ask)
-		done <- answer{status, err}
+		reply, err := call(ctx)
+		done <- answer{reply, err}
 	}()
-	total := instances(s.in, ask.Groups)
-	report(stage.Progress{Total: total})
 	ticker := time.NewTicker(countsEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case a := <-done:
-			if a.err == nil {
-				report(stage.Progress{Total: total, Placed: placedOf(ask.Groups, a.status), Waiting: placedOf(ask.Groups, a.status)})
-			}
-			return a.status, a.err
+			return a.reply, a.err
 		case <-ticker.C:
-			if status, err := s.status(ctx); err == nil {
-				report(stage.Progress{Total: total, Placed: placedOf(ask.Groups, status)})
-			}
+			look()
 		}
 	}
+}
+
+// place asks the sidecar to place, and reports how far it is until it answers.
+func (s *session) place(ctx context.Context, ask control.Placement, report func(stage.Progress)) (control.Status, error) {
+	total := instances(s.in, ask.Groups)
+	report(stage.Progress{Total: total})
+	status, err := while(ctx, func(ctx context.Context) (control.Status, error) { return s.client.Place(ctx, ask) }, func() {
+		if status, err := s.status(ctx); err == nil {
+			report(stage.Progress{Total: total, Placed: placedOf(ask.Groups, status)})
+		}
+	})
+	if err == nil {
+		placed := placedOf(ask.Groups, status)
+		report(stage.Progress{Total: total, Placed: placed, Waiting: placed})
+	}
+	return status, err
 }
 
 // placedOf counts the placed instances of groups.

@@ -39,6 +39,8 @@ type session struct {
 	in     stage.Input
 	client *control.Client
 	state  state
+	// proved is what was found of the data network that this session has set.
+	proved string
 }
 
 // open begins a session and takes the run's lock. The caller closes the session, and unlocks before it waits for
@@ -195,7 +197,7 @@ func environment(all []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		switch name {
-		case "PATH", "HOME", "TMPDIR", "LANG", "TZ", "USER", "LOGNAME", "GOTRACEBACK":
+		case "PATH", "HOME", "TMPDIR", "LANG", "TZ", "USER", "LOGNAME", "GOTRACEBACK", "GROUNDPLAN_SHAPER":
 			return false
 		}
 		return !strings.HasPrefix(name, "LC_")

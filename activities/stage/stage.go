@@ -144,6 +144,7 @@ type Progress struct {
 	Running   int `json:"running,omitempty"`
 	Succeeded int `json:"succeeded,omitempty"`
 	Failed    int `json:"failed,omitempty"` // failed, crashed and silent together
+	Killed    int `json:"killed,omitempty"` // by events, for good
 	// FirstFailure is `group/index: why`, as soon as there is one.
 	FirstFailure string `json:"firstFailure,omitempty"`
 }

@@ -58,6 +58,8 @@ type NetworkReply struct {
 	// Proof is what was measured then; nil where Verify is off. All its pairs are in the run's folder
 	// (runs.Folder.Proof), the reply has at most MostPairs of them: those outside the tolerance first.
 	Proof *Proof `json:"proof,omitempty"`
+	// Summary is one sentence about how close all pairs came to what is asked; empty without a proof.
+	Summary string `json:"summary,omitempty"`
 	// Pairs counts the pairs that were probed, and Faults those outside the tolerance.
 	Pairs  int `json:"pairs,omitempty"`
 	Faults int `json:"faults,omitempty"`

@@ -3,8 +3,11 @@
 package keeper
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/groundplan/groundplan/sidecar/control"
 )
@@ -37,8 +40,36 @@ func inBrief(proof control.Proof) control.NetworkReply {
 		reply.Faults += 1 - order(pair)
 	}
 	brief.Pairs = brief.Pairs[:min(len(brief.Pairs), control.MostPairs)]
-	reply.Proof = &brief
+	reply.Proof, reply.Summary = &brief, summarise(proof)
 	return reply
+}
+
+// summarise says how close the pairs came to what is asked of them.
+func summarise(proof control.Proof) string {
+	if len(proof.Pairs) == 0 {
+		return "there are no two instances whose link could be probed"
+	}
+	var latency time.Duration
+	var bandwidth float64
+	latencies, bandwidths := 0, 0
+	for _, p := range proof.Pairs {
+		if p.Achieved.Latency > 0 {
+			latencies++
+			latency = max(latency, (time.Duration(p.Achieved.Latency) - time.Duration(p.Asked.Latency)).Abs())
+		}
+		if p.Achieved.Bandwidth > 0 && p.Asked.Bandwidth > 0 {
+			bandwidths++
+			bandwidth = max(bandwidth, math.Abs(float64(p.Achieved.Bandwidth)/float64(p.Asked.Bandwidth)-1))
+		}
+	}
+	text := plural(len(proof.Pairs), "link between instances was", "links between instances were") + " probed"
+	if latencies > 0 {
+		text += fmt.Sprintf(": latency within %v of what is asked", latency.Round(10*time.Microsecond))
+	}
+	if bandwidths > 0 {
+		text += fmt.Sprintf(", bandwidth within %.2g%%", 100*bandwidth)
+	}
+	return text + " (shaped by " + proof.Shaper + ")"
 }
 
 func order(pair control.Pair) int {

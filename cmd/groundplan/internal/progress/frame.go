@@ -132,6 +132,7 @@ func Counts(p stage.Progress) string {
 		what string
 	}{
 		{p.Placed, "placed"}, {p.Waiting, "waiting"}, {p.Running, "running"}, {p.Succeeded, "succeeded"}, {p.Failed, "failed"},
+		{p.Killed, "killed"},
 	} {
 		if c.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.what))
@@ -142,7 +143,7 @@ func Counts(p stage.Progress) string {
 
 // Done is how many of a progress' total are through with what the stage does to them.
 func Done(p stage.Progress) int {
-	if ended := p.Succeeded + p.Failed; ended > 0 || p.Running > 0 {
+	if ended := p.Succeeded + p.Failed + p.Killed; ended > 0 || p.Running > 0 {
 		return min(ended, p.Total)
 	}
 	return min(p.Placed, p.Total)

@@ -110,7 +110,7 @@ func (l *lines) counts(f Frame, s workflows.StageState, p stage.Progress) {
 	} else if !due {
 		// Kept, so that they're told when they are due.
 		p.Placed, p.Waiting, p.Running = was.progress.Placed, was.progress.Waiting, was.progress.Running
-		p.Succeeded, p.Failed = was.progress.Succeeded, was.progress.Failed
+		p.Succeeded, p.Failed, p.Killed = was.progress.Succeeded, was.progress.Failed, was.progress.Killed
 	}
 	was.progress = p
 	l.before[s.Name] = was

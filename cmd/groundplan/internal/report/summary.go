@@ -173,8 +173,12 @@ func Outcomes(groups map[string]pipelines.Outcomes) string {
 		sum.Failed += o.Failed
 		sum.Crashed += o.Crashed
 		sum.Silent += o.Silent
+		sum.Killed += o.Killed
 	}
-	parts := []string{some(sum.Succeeded, "succeeded"), some(sum.Failed, "failed"), some(sum.Crashed, "crashed"), some(sum.Silent, "silent")}
+	parts := []string{
+		some(sum.Succeeded, "succeeded"), some(sum.Failed, "failed"), some(sum.Crashed, "crashed"), some(sum.Silent, "silent"),
+		some(sum.Killed, "killed"),
+	}
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
 }
 
