@@ -13,6 +13,9 @@
 //	histogram  the values that its count, mean, range and percentiles stand for: see snapshot
 //	timer      likewise, in the unit that the plan wrote (nanoseconds, from Testground's SDK)
 //
+// Of an event, that is of the lines whose ts lies between its beginning and its end, a meter says what it counted meanwhile,
+// and the summaries of a histogram or timer say nothing: they are of all its values.
+//
 // So a counter has one value per instance and full name, and its sum is the sum over all. A histogram, counter or gauge whose line has
 // measures.value instead is read as a point. Tags (`,tag=value` behind a name) tell apart what is measured within an
 // instance; the summary is over all of them, under the bare name.
@@ -38,6 +41,7 @@ const mostNames = 10_000
 
 // line is one line of results.out.
 type line struct {
+	TS       json.RawMessage    `json:"ts"`
 	Type     string             `json:"type"`
 	Name     string             `json:"name"`
 	Measures map[string]float64 `json:"measures"`
@@ -48,21 +52,40 @@ type series struct {
 	kind    string
 	metric  string
 	value   float64 // gauge, ewma, meter: the last; counter: the sum
+	base    float64 // meter: what it had counted to before
 	current snapshot
+}
+
+// tally is what lines come to: all of a file's, or those of a window.
+type tally struct {
+	// values are those that are known already, by metric.
+	values map[string]*distribution
+	open   map[string]*series
+	// whole is the tally of all lines, for that of a window; nil for itself.
+	whole *tally
+}
+
+func newTally(whole *tally) *tally {
+	return &tally{values: map[string]*distribution{}, open: map[string]*series{}, whole: whole}
 }
 
 // file reads one instance's results.
 type file struct {
-	// values are those that are known already, by metric.
-	values map[string]*distribution
-	open   map[string]*series
-	bad    int
-	first  string // the first bad line: its number and what is wrong with it
+	// windows are those that lines are to be counted in beside, and parts what they come to, window by window.
+	windows []Window
+	parts   []*tally
+	*tally
+	bad   int
+	first string // the first bad line: its number and what is wrong with it
 }
 
 // read reads to the end. Lines that are none of the above are counted, the first of them named.
 func (f *file) read(r io.Reader) error {
-	f.values, f.open = map[string]*distribution{}, map[string]*series{}
+	f.tally = newTally(nil)
+	f.parts = nil
+	for range f.windows {
+		f.parts = append(f.parts, newTally(f.tally))
+	}
 	reader := bufio.NewReaderSize(r, 64<<10)
 	for number := 1; ; number++ {
 		data, tooLong, err := readLine(reader)
@@ -78,7 +101,9 @@ func (f *file) read(r io.Reader) error {
 			}
 		}
 		if err != nil {
-			f.finish()
+			for _, t := range append(f.parts, f.tally) {
+				t.finish()
+			}
 			return nil
 		}
 	}
@@ -125,64 +150,78 @@ func (f *file) line(data []byte) string {
 	if _, known := f.values[metric]; !known && len(f.values) >= mostNames || len(f.open) >= mostNames {
 		return fmt.Sprintf("the instance has more than %d metrics", mostNames)
 	}
+	for _, t := range f.within(l.TS) {
+		t.take(l, metric) // what is wrong with it is said once, below
+	}
+	return f.take(l, metric)
+}
+
+// take counts one line.
+func (t *tally) take(l line, metric string) string {
 	value, hasValue := l.Measures["value"]
 	switch l.Type {
 	case "point":
-		return f.point(metric, value, hasValue)
+		return t.point(metric, value, hasValue)
 	case "gauge":
-		return f.keep(l, metric, "value")
+		return t.keep(l, metric, "value")
 	case "ewma":
-		return f.keep(l, metric, "rate")
+		return t.keep(l, metric, "rate")
 	case "counter", "meter":
 		if hasValue {
-			return f.point(metric, value, true)
+			return t.point(metric, value, true)
 		}
-		return f.keep(l, metric, "count")
+		return t.keep(l, metric, "count")
 	case "histogram", "timer":
 		if hasValue {
-			return f.point(metric, value, true)
+			return t.point(metric, value, true)
 		}
-		return f.snapshot(l, metric)
+		if t.whole != nil {
+			return "" // what it says of all its values can't be taken apart
+		}
+		return t.snapshot(l, metric)
 	}
 	return fmt.Sprintf("its type %q is none of point, counter, ewma, gauge, histogram, meter, timer", l.Type)
 }
 
-func (f *file) point(metric string, value float64, there bool) string {
+func (t *tally) point(metric string, value float64, there bool) string {
 	if !there {
 		return "it has no measures.value"
 	}
-	f.of(metric).add(value, 1)
+	t.of(metric).add(value, 1)
 	return ""
 }
 
 // of is the distribution of a metric.
-func (f *file) of(metric string) *distribution {
-	d := f.values[metric]
+func (t *tally) of(metric string) *distribution {
+	d := t.values[metric]
 	if d == nil {
 		d = &distribution{}
-		f.values[metric] = d
+		t.values[metric] = d
 	}
 	return d
 }
 
 // at is the series that a line belongs to.
-func (f *file) at(l line, metric string) *series {
+func (t *tally) at(l line, metric string) *series {
 	key := l.Type + " " + l.Name
-	s := f.open[key]
+	s := t.open[key]
 	if s == nil {
 		s = &series{kind: l.Type, metric: metric}
-		f.open[key] = s
+		if t.whole != nil && t.whole.open[key] != nil {
+			s.base = t.whole.open[key].value
+		}
+		t.open[key] = s
 	}
 	return s
 }
 
 // keep takes a line of which only the last, or the sum, counts.
-func (f *file) keep(l line, metric, measure string) string {
+func (t *tally) keep(l line, metric, measure string) string {
 	value, there := l.Measures[measure]
 	if !there {
 		return "it has no measures." + measure
 	}
-	s := f.at(l, metric)
+	s := t.at(l, metric)
 	if l.Type == "counter" {
 		value += s.value
 	}
@@ -197,7 +236,7 @@ var percentiles = []struct {
 }{{"p50", 0.5}, {"p75", 0.75}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}, {"p999", 0.999}, {"p9999", 0.9999}}
 
 // snapshot takes a line of a histogram or timer.
-func (f *file) snapshot(l line, metric string) string {
+func (t *tally) snapshot(l line, metric string) string {
 	for _, needed := range []string{"count", "mean", "min", "max"} {
 		if _, there := l.Measures[needed]; !there {
 			return "it has no measures." + needed
@@ -218,22 +257,24 @@ func (f *file) snapshot(l line, metric string) string {
 			next.Points = append(next.Points, point{p.share, low})
 		}
 	}
-	s := f.at(l, metric)
+	s := t.at(l, metric)
 	if !next.continues(s.current) {
-		s.current.into(f.of(metric))
+		s.current.into(t.of(metric))
 	}
 	s.current = next
 	return ""
 }
 
 // finish counts what only the end of the file settles.
-func (f *file) finish() {
-	for _, s := range f.open {
+func (t *tally) finish() {
+	for _, s := range t.open {
 		switch s.kind {
 		case "histogram", "timer":
-			s.current.into(f.of(s.metric))
+			s.current.into(t.of(s.metric))
+		case "meter":
+			t.of(s.metric).add(max(s.value-s.base, 0), 1)
 		default:
-			f.of(s.metric).add(s.value, 1)
+			t.of(s.metric).add(s.value, 1)
 		}
 	}
 }

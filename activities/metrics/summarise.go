@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,7 +19,8 @@ import (
 
 // Report is what was found in the results of a run.
 type Report struct {
-	// Metrics is name → summary over all instances, and `<group>.<name>` → summary over one group.
+	// Metrics is name → summary over all instances, and `<group>.<name>` → summary over one group; either with
+	// `.during.<event>` behind it → summary over what was measured while the event lasted.
 	Metrics map[string]pipelines.Summary
 	// Files counts the files read.
 	Files int
@@ -27,10 +29,10 @@ type Report struct {
 	BadLine  string
 }
 
-// Summarise reads results.out of every instance of the groups. progress is called with the number of instances done,
-// one call at a time.
-func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group, progress func(done int)) (Report, error) {
-	c := collector{all: map[string]*distribution{}, bad: map[instance]file{}}
+// Summarise reads results.out of every instance of the groups, and counts what was measured in windows also by itself.
+// progress is called with the number of instances done, one call at a time.
+func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group, windows []Window, progress func(done int)) (Report, error) {
+	c := collector{windows: windows, all: map[string]*distribution{}, bad: map[instance]file{}}
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(max(runtime.GOMAXPROCS(0), 2))
 	done := 0
@@ -40,7 +42,7 @@ func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				err := c.instance(folder, instance{g, index}, group.Name)
+				err := c.instance(ctx, folder, instance{g, index}, group.Name)
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				done++
@@ -60,14 +62,15 @@ type instance struct{ group, index int }
 
 // collector gathers what the files of many instances say.
 type collector struct {
-	mu    sync.Mutex
-	all   map[string]*distribution
-	files int
-	bad   map[instance]file
+	windows []Window
+	mu      sync.Mutex
+	all     map[string]*distribution
+	files   int
+	bad     map[instance]file
 }
 
 // instance reads the results of one instance; none are no error.
-func (c *collector) instance(folder runs.Folder, who instance, group string) error {
+func (c *collector) instance(ctx context.Context, folder runs.Folder, who instance, group string) error {
 	path := filepath.Join(folder.Outputs(group, who.index), "results.out")
 	results, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,8 +80,8 @@ func (c *collector) instance(folder runs.Folder, who instance, group string) err
 		return fmt.Errorf("reading metrics: %w", err)
 	}
 	defer results.Close()
-	var f file
-	if err := f.read(results); err != nil {
+	f := file{windows: c.windows}
+	if err := f.read(bounded{ctx, results}); err != nil {
 		return fmt.Errorf("reading metrics of %s/%d: %w", group, who.index, err)
 	}
 	c.mu.Lock()
@@ -87,11 +90,19 @@ func (c *collector) instance(folder runs.Folder, who instance, group string) err
 	if f.bad > 0 {
 		c.bad[who] = file{bad: f.bad, first: f.first}
 	}
-	for metric, values := range f.values {
-		c.merge(metric, values)
-		c.merge(group+"."+metric, values)
+	c.take(group, "", f.tally)
+	for i, part := range f.parts {
+		c.take(group, ".during."+c.windows[i].Event, part)
 	}
 	return nil
+}
+
+// take adds what an instance has said, under the names of its metrics with something behind them.
+func (c *collector) take(group, behind string, t *tally) {
+	for metric, values := range t.values {
+		c.merge(metric+behind, values)
+		c.merge(group+"."+metric+behind, values)
+	}
 }
 
 func (c *collector) merge(name string, values *distribution) {
@@ -101,6 +112,19 @@ func (c *collector) merge(name string, values *distribution) {
 		c.all[name] = d
 	}
 	d.merge(values)
+}
+
+// bounded reads until its context is over: one file may hold gigabytes, and a stage that was cancelled has to end.
+type bounded struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (b bounded) Read(into []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		return 0, context.Cause(b.ctx)
+	}
+	return b.Reader.Read(into)
 }
 
 // openRegular opens a regular file. An instance may have put anything in its place: a pipe would be waited for forever.
