@@ -65,7 +65,8 @@ type Network struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
-	closer func() error
+	// ends are what gives back what was opened, the last first.
+	ends []func() error
 
 	// mu guards what waits. wake is rung when something has begun to.
 	mu      sync.Mutex
@@ -165,11 +166,16 @@ func (n *Network) Close() error {
 	}
 	n.cancel()
 	<-n.done
+	return n.end()
+}
+
+func (n *Network) end() error {
 	var errs []error
-	for _, s := range n.shapers {
-		errs = append(errs, s.Close())
+	for _, end := range slices.Backward(n.ends) {
+		errs = append(errs, end())
 	}
-	return errors.Join(append(errs, n.closer())...)
+	n.ends = nil
+	return errors.Join(errs...)
 }
 
 // seat is how an instance is seated by its plan; the zero value: as it was made.

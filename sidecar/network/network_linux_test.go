@@ -2,8 +2,10 @@ package network
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -311,4 +313,22 @@ func dialUDP(t *testing.T, f *fabric.Fabric, from, to int) (asks func() netip.Ad
 		return fmt.Sprint(read(client)) == fmt.Sprint(server.at)
 	}
 	return asks, answers
+}
+
+func TestChoosingAShaper(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	if way, err := choose(UserSpace, quiet); way != UserSpace || err != nil {
+		t.Errorf("%s, %v", way, err)
+	}
+	if _, err := choose("magic", quiet); err == nil || !strings.Contains(err.Error(), "it is netem or userspace") {
+		t.Errorf("%v", err)
+	}
+	way, err := choose("", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forced, err := choose(Netem, quiet)
+	if (way == Netem) != (err == nil) || way == Netem && forced != Netem {
+		t.Errorf("%s by itself; forced to netem: %s, %v", way, forced, err)
+	}
 }

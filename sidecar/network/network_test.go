@@ -96,7 +96,7 @@ func newRig(t testing.TB, each int, set ...func(*rig)) *rig {
 	for _, s := range set {
 		s(r)
 	}
-	r.Network = &Network{fabric: r, shapers: []shaper.Shaper{r}, closer: func() error { return nil }}
+	r.Network = &Network{fabric: r, shapers: []shaper.Shaper{r}}
 	r.steps = []step{r.Apply}
 	r.start()
 	t.Cleanup(func() {

@@ -14,6 +14,7 @@ import (
 	"github.com/groundplan/groundplan/sidecar/policy"
 	"github.com/groundplan/groundplan/sidecar/prober"
 	"github.com/groundplan/groundplan/sidecar/shaper"
+	"github.com/groundplan/groundplan/sidecar/shaper/netem"
 	"github.com/groundplan/groundplan/sidecar/shaper/userspace"
 )
 
@@ -34,56 +35,76 @@ type Options struct {
 }
 
 // New takes a fabric's data network over. It doesn't shape anything yet. Close gives it back.
-func New(f *fabric.Fabric, o Options) (_ *Network, err error) {
+func New(f *fabric.Fabric, o Options) (*Network, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	n := &Network{fabric: f, inside: f.Inside, log: o.Log}
-	var opened []func() error
-	n.closer = func() error {
-		var errs []error
-		for _, end := range opened {
-			errs = append(errs, end())
-		}
-		return errors.Join(errs...)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.closer())
-		}
-	}()
-	if o.Shaper, err = choose(o.Shaper); err != nil {
-		return nil, err
-	}
-	translator := nat.New(o.Seed, o.Log)
-	table, err := policy.New(f.InRouter, policy.Options{
-		NearIndex: f.NearIndex, ShaperIndex: f.ShaperIndex(), MarkShaped: o.Shaper == UserSpace,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("taking over the packet filter of the data network: %w", err)
-	}
-	opened = append(opened, table.Close)
-	// Also where netem shapes, packets that cross a NAT take the way through user space.
-	detour, err := userspace.New(userspace.Options{
-		Shaper: f.InShaper, ShaperEnd: f.ShaperEndIndex(), Router: f.InRouter, RouterEnd: f.ShaperIndex(),
-		Translator: translator, Seed: o.Seed, Log: o.Log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("shaping the data network: %w", err)
-	}
-	n.shapers = []shaper.Shaper{detour}
-	n.steps = []step{
-		func(_ context.Context, s *links.State) error {
-			return translator.Apply(s.Routers(), s.Seats().Instances)
-		},
-		table.Apply,
-		detour.Apply,
+	if err := n.open(f, o); err != nil {
+		return nil, errors.Join(err, n.end())
 	}
 	n.start()
 	return n, nil
 }
 
-// choose finds out how to shape.
-func choose(asked string) (string, error) {
+// open makes what puts states in force.
+func (n *Network) open(f *fabric.Fabric, o Options) error {
+	way, err := choose(o.Shaper, o.Log)
+	if err != nil {
+		return err
+	}
+	routers := nat.New(o.Seed, o.Log)
+	filter, err := policy.New(f.InRouter, policy.Options{
+		NearIndex: f.NearIndex, ShaperIndex: f.ShaperIndex(), MarkShaped: way == UserSpace,
+	})
+	if err != nil {
+		return fmt.Errorf("taking over the packet filter of the data network: %w", err)
+	}
+	n.ends = append(n.ends, filter.Close)
+	// Also where netem shapes, packets that cross a NAT take the way through user space.
+	detour, err := userspace.New(userspace.Options{
+		Shaper: f.InShaper, ShaperEnd: f.ShaperEndIndex(), Router: f.InRouter, RouterEnd: f.ShaperIndex(),
+		Translator: routers, Seed: o.Seed, Log: o.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("shaping the data network in user space: %w", err)
+	}
+	n.ends = append(n.ends, detour.Close)
+	n.shapers = []shaper.Shaper{detour}
+	n.steps = []step{
+		func(_ context.Context, s *links.State) error {
+			return routers.Apply(s.Routers(), s.Seats().Instances)
+		},
+		filter.Apply,
+		detour.Apply,
+	}
+	if way == UserSpace {
+		return nil
+	}
+	kernel, err := netem.New(netem.Options{Inside: f.Inside, Link: f.DataIndex(), Log: o.Log})
+	if err != nil {
+		return err
+	}
+	n.ends = append(n.ends, kernel.Close)
+	n.shapers = []shaper.Shaper{kernel, detour}
+	n.steps = append(n.steps, kernel.Apply)
+	return nil
+}
+
+// choose finds out how to shape, by trying.
+func choose(asked string, log *slog.Logger) (string, error) {
 	switch asked {
-	case "", UserSpace:
+	case UserSpace:
+		return UserSpace, nil
+	case Netem, "":
+		err := netem.Supported()
+		if err == nil {
+			return Netem, nil
+		}
+		if asked == Netem {
+			return "", fmt.Errorf("the data network is to be shaped by netem, and this machine can't: %w", err)
+		}
+		log.Debug("the data network is shaped in user space", "because", err)
 		return UserSpace, nil
 	}
 	return "", fmt.Errorf("there is no shaper %q: it is %s or %s", asked, Netem, UserSpace)
