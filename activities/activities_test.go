@@ -464,6 +464,37 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestCollectDuringAnEvent has assertions about what was measured while an event lasted, and about those that one killed.
+func TestCollectDuringAnEvent(t *testing.T) {
+	b := newBench(t)
+	point := func(at int, value float64) string {
+		return fmt.Sprintf(`{"ts":%d,"type":"point","name":"rtt_seconds","measures":{"value":%v}}`+"\n", at*1e9, value)
+	}
+	b.leave(map[string]string{"eu/0": point(5, 1) + point(15, 7) + point(25, 2)},
+		row("eu", 0, "lookups", 2, control.OutcomeSucceeded, 100), row("eu", 1, "lookups", 2, control.OutcomeKilled, 300),
+		row("eu", 1, "warm-up", 1, control.OutcomeSucceeded, 300), row("us", 0, "lookups", 2, control.OutcomeKilled, 100))
+	for _, e := range []runs.Event{
+		{Time: time.Unix(10, 0), Kind: runs.KindEventBegan, Stage: "lookups", Attempt: "lookups-2", Event: "net-split"},
+		{Time: time.Unix(20, 0), Kind: runs.KindEventEnded, Stage: "lookups", Attempt: "lookups-2", Event: "net-split"},
+	} {
+		if err := b.folder.AppendEvent(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result := b.must("collect", collectInput(pipelines.Collect{Assert: []pipelines.Assertion{
+		{Expr: "metrics.rtt_seconds.during.net-split.p99 == 7.0 && metrics.rtt_seconds.sum == 10.0"},
+		{Expr: "metrics.eu.rtt_seconds.during.net-split.count == 1"},
+		{Expr: "outcomes.eu.killed == 0 && outcomes.eu.succeeded == 2 && outcomes.us.killed == 1 && outcomes.us.failed == 0"},
+	}}))
+	if result.Verdict != stage.Passed {
+		t.Errorf("got %+v", result)
+	}
+	var kept map[string]pipelines.Summary
+	if err := runs.ReadJSON(b.folder.Metrics(), &kept); err != nil || kept["rtt_seconds.during.net-split"].Max != 7 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}
+
 // TestCollectReasons compares what a person reads of collect stages that don't pass with testdata/collect.golden.
 func TestCollectReasons(t *testing.T) {
 	var got strings.Builder

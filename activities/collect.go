@@ -65,7 +65,11 @@ func (a *Activities) metrics(ctx context.Context, folder runs.Folder, in stage.I
 	for _, g := range in.Groups {
 		total += g.Instances
 	}
-	found, err := metrics.Summarise(ctx, folder, in.Groups, func(done int) {
+	log, err := folder.ReadEvents()
+	if err != nil {
+		return metrics.Report{}, err
+	}
+	found, err := metrics.Summarise(ctx, folder, in.Groups, metrics.Windows(log), func(done int) {
 		report(stage.Progress{Total: total, Succeeded: done, Note: "computing metrics"})
 	})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // Kinds of events that the activities write.
 const (
 	eventStageStarted = "stage-started"
-	eventStageEnded   = "stage-ended"
+	eventStageEnded   = runs.KindStageEnded
 	eventRun          = "run-" // with a status behind it: run-running, run-holding, run-ended
 )
 

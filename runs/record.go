@@ -80,4 +80,7 @@ const (
 	KindEventEnded  = "event-ended"
 	KindEventMissed = "event-missed" // the stage was over before its time
 	KindStageClosed = "stage-closed"
+	// KindStageEnded is what a worker writes when it knows what a stage's attempt came to: later, and also when the sidecar
+	// that would have closed the stage is gone.
+	KindStageEnded = "stage-ended"
 )

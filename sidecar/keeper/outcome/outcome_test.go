@@ -42,6 +42,7 @@ func TestJudge(t *testing.T) {
 		{"exit 3", End{Exit: 3}},
 		{"exit 2 with a Go panic", End{Exit: 2, Panic: "index out of range"}},
 		{"SIGSEGV", End{Exit: -1, Signal: "SIGSEGV"}},
+		{"killed by an event", End{Exit: -1, Signal: "SIGKILL", Event: "the event churn"}},
 		{"cut off", End{Exit: -1, Signal: "SIGKILL", Cut: "still running when the stage's timeout ended"}},
 	}
 	var table strings.Builder
