@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,6 +34,8 @@ func Main(m *testing.M) {
 	case roleSidecar:
 		err = launch.Prepare()
 		if err == nil {
+			flag.Parse()
+			_ = flag.Set("test.parallel", "12") // tests of shaping wait more than they work
 			os.Exit(m.Run())
 		}
 	default:
@@ -95,7 +98,7 @@ func Rootless() bool {
 func relaunch(t *testing.T, who *syscall.Credential) {
 	t.Helper()
 	root, _, _ := strings.Cut(t.Name(), "/")
-	arguments := []string{"-test.run=^" + regexp.QuoteMeta(root) + "$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short())}
+	arguments := []string{"-test.run=^" + regexp.QuoteMeta(root) + "$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()), "-slack=" + slack.String()}
 	// A test that is too slow says what it was at, before the one who waits for it runs out of time.
 	if deadline, ok := t.Deadline(); ok {
 		arguments = append(arguments, "-test.timeout="+(time.Until(deadline)*9/10).String())
