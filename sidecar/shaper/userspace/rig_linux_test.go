@@ -157,7 +157,7 @@ func (r *rig) markAll(t testing.TB) {
 		})
 		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, uint32(r.fabric.NearIndex(0)))},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, uint32(r.fabric.ShaperIndex()))},
 			&expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, fabric.ShaperMark)},
 			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
 		}})
