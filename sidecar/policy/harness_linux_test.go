@@ -69,18 +69,24 @@ type rig struct {
 // are written as in "eu:3", or none of them placed.
 func inSidecar(t *testing.T, o Options, placed bool, groups []string, work func(t *testing.T, r *rig)) {
 	t.Helper()
-	if os.Getenv(roleVariable) != roleSidecar {
-		if err := launch.Supported(); err != nil {
-			t.Skip(err)
-		}
-		if os.Geteuid() != 0 {
-			relaunch(t, nil)
-			return
-		}
-		t.Run("as root", func(t *testing.T) { relaunch(t, nil) })
-		t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+	if os.Getenv(roleVariable) == roleSidecar {
+		work(t, newRig(t, o, placed, groups))
 		return
 	}
+	if err := launch.Supported(); err != nil {
+		t.Skip(err)
+	}
+	if os.Geteuid() != 0 {
+		relaunch(t, nil)
+		return
+	}
+	t.Run("as root", func(t *testing.T) { relaunch(t, nil) })
+	t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+}
+
+// newRig makes a fabric and its packet filter. It lasts until the test ends.
+func newRig(t testing.TB, o Options, placed bool, groups []string) *rig {
+	t.Helper()
 	f, err := fabric.New(fabric.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +106,7 @@ func inSidecar(t *testing.T, o Options, placed bool, groups []string, work func(
 			t.Fatal(err)
 		}
 	}
-	o.NearIndex = f.NearIndex
+	o.NearIndex, o.ShaperIndex = f.NearIndex, f.ShaperIndex()
 	if r.table, err = New(f.InRouter, o); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +115,7 @@ func inSidecar(t *testing.T, o Options, placed bool, groups []string, work func(
 			t.Error(err)
 		}
 	})
-	work(t, r)
+	return r
 }
 
 func relaunch(t *testing.T, who *syscall.Credential) {

@@ -63,11 +63,12 @@ func New(inRouter func(work func() error) error, o Options) (*Table, error) {
 	return t, nil
 }
 
-// liftLimits has every rejected packet answered: the kernel would send a sender one ICMP a second.
+// liftLimits has every rejected packet answered: the kernel would send a sender one ICMP message a second, and all
+// together a thousand. The masks are of the kinds of messages that this is so for.
 func liftLimits() error {
 	for _, s := range []struct{ file, value string }{
 		{"/proc/sys/net/ipv4/icmp_ratemask", "0"},
-		{"/proc/sys/net/ipv6/icmp/ratelimit", "0"},
+		{"/proc/sys/net/ipv6/icmp/ratemask", "\n"},
 	} {
 		if err := os.WriteFile(s.file, []byte(s.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("lifting the limit of ICMP messages: %w", err)
