@@ -155,7 +155,22 @@ func (n *Network) compile(a asked) (*links.State, error) {
 	if err != nil {
 		return nil, &Refusal{err.Error()}
 	}
+	if n.unable != nil && asks(state) {
+		return nil, &Refusal{fmt.Sprintf("the network can't be shaped on this machine (see `groundplan doctor`): %v", n.unable)}
+	}
 	return state, nil
+}
+
+// asks says whether anything is asked of any link.
+func asks(s *links.State) bool {
+	if len(s.Inbound()) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(s.Seats().Instances, func(i links.Instance) bool {
+		return slices.ContainsFunc(s.Routes(i.Slot), func(r links.Route) bool {
+			return r.Path.Shaped() || r.Path.Policy != links.Accept || r.Path.Private || r.Path.Translated
+		})
+	})
 }
 
 // check refuses what can't be done here, whoever has a seat.

@@ -7,8 +7,12 @@ import (
 	"github.com/groundplan/groundplan/sidecar/shaper"
 )
 
-// tooLate is the share of packets behind their time beyond which a run's figures can't be trusted.
-const tooLate = 0.01
+// A run's figures can't be trusted when a larger share of its packets than tooLate left behind their time. A few that one
+// moment's stall of the machine has delayed don't count: there have to be more than aFew.
+const (
+	tooLate = 0.01
+	aFew    = 25
+)
 
 // Overload is one sentence about what the shaping could not keep up with since the last ResetOverload: packets were lost
 // though nobody had asked for it, or too many left late. It is empty when it could.
@@ -47,7 +51,7 @@ func overload(name string, h shaper.Health) string {
 	case h.Lost > 0:
 		return fmt.Sprintf("shaping in %s could not keep up: of %d packets %d were lost though nobody had asked for it (%s)",
 			name, h.Packets+h.Lost, h.Lost, advice)
-	case float64(h.Late) > tooLate*float64(h.Packets):
+	case h.Late > aFew && float64(h.Late) > tooLate*float64(h.Packets):
 		return fmt.Sprintf("shaping in %s could not keep up: of %d packets %d left more than %v behind their time (%s)",
 			name, h.Packets, h.Late, shaper.LateAfter.Round(time.Millisecond), advice)
 	}

@@ -60,6 +60,8 @@ type Network struct {
 	shapers []shaper.Shaper
 	log     *slog.Logger
 	inside  func(slot int, work func() error) error
+	// unable is why nothing can be put in force, where that is so.
+	unable error
 
 	// ctx ends when the network is closed; done is closed when nothing is put in force any more.
 	ctx    context.Context
@@ -152,8 +154,13 @@ func (n *Network) Restore(ctx context.Context, slots []int) error {
 // State is what is in force; nil before anybody has a seat.
 func (n *Network) State() *links.State { return n.state.Load() }
 
-// Shaper is who shapes: "netem" or "user space".
-func (n *Network) Shaper() string { return n.shapers[0].Name() }
+// Shaper is who shapes: "netem", "user space" or, where the machine can't, "nothing".
+func (n *Network) Shaper() string {
+	if len(n.shapers) == 0 {
+		return "nothing"
+	}
+	return n.shapers[0].Name()
+}
 
 // Close ends all shaping. What is being asked for is refused with net.ErrClosed.
 func (n *Network) Close() error {

@@ -232,6 +232,29 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A machine that can't shape still carries runs whose network is left as it is.
+func TestNothingCanBeShaped(t *testing.T) {
+	r, ctx := newRig(t, 0), t.Context()
+	r.unable = errors.New("no packet filter")
+	if err := r.Seat(ctx, groups(2)); err != nil {
+		t.Fatal(err)
+	}
+	accept := between("a", "b", pipelines.Shape{Policy: "accept"})
+	if err := errors.Join(r.SetStage(ctx, accept), r.Configure(ctx, 0, Config{Enabled: false})); err != nil {
+		t.Error(err)
+	}
+	for name, state := range map[string]pipelines.Network{
+		"latency": between("a", "b", latency(1)), "policy": between("a", "b", pipelines.Shape{Policy: "drop"}),
+		"inbound": {Inbound: []pipelines.Block{{Groups: []string{"a"}, Policy: "drop"}}},
+		"NAT":     {NAT: []pipelines.NAT{{Groups: []string{"a"}, Type: "symmetric"}}},
+	} {
+		var refused *Refusal
+		if err := r.SetStage(ctx, state); !errors.As(err, &refused) || !strings.Contains(err.Error(), "no packet filter") {
+			t.Errorf("%s: %v, want a refusal with the reason", name, err)
+		}
+	}
+}
+
 func TestRefusalsBeforeAnybodyIsSeated(t *testing.T) {
 	r, ctx := newRig(t, 0), t.Context()
 	if err := r.SetStage(ctx, pipelines.Network{Access: pipelines.AccessInternet}); err == nil {
@@ -343,8 +366,9 @@ func TestOverload(t *testing.T) {
 		health shaper.Health
 		says   string
 	}{
-		{shaper.Health{Packets: 1000, Late: 10}, ""},
-		{shaper.Health{Packets: 1000, Late: 11}, "of 1000 packets 11 left more than 5ms behind"},
+		{shaper.Health{Packets: 10_000, Late: 100}, ""},
+		{shaper.Health{Packets: 10_000, Late: 101}, "of 10000 packets 101 left more than 5ms behind"},
+		{shaper.Health{Packets: 100, Late: 25}, ""},
 		{shaper.Health{Packets: 999, Lost: 1}, "of 1000 packets 1 were lost"},
 		{shaper.Health{}, ""},
 	} {

@@ -34,14 +34,20 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// New takes a fabric's data network over. It doesn't shape anything yet. Close gives it back.
+// New takes a fabric's data network over. It doesn't shape anything yet. Close gives it back. Where the machine can't
+// shape and nobody has said how it has to, whatever asks for something is refused with the reason, and the rest works.
 func New(f *fabric.Fabric, o Options) (*Network, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Network{fabric: f, inside: f.Inside, log: o.Log}
 	if err := n.open(f, o); err != nil {
-		return nil, errors.Join(err, n.end())
+		err = errors.Join(err, n.end())
+		if o.Shaper != "" {
+			return nil, err
+		}
+		n.log.Warn("the data network can't be shaped on this machine", "error", err)
+		n.unable, n.shapers, n.steps = err, nil, nil
 	}
 	n.start()
 	return n, nil
