@@ -22,14 +22,12 @@ func (b *batch) step() { b.cuts = append(b.cuts, len(b.bytes)) }
 // steps are the parts that may be sent by themselves, in their order.
 func (b *batch) steps() []part {
 	var all []part
-	for i, from := range b.cuts {
-		to := len(b.bytes)
-		if i+1 < len(b.cuts) {
-			to = b.cuts[i+1]
-		}
+	from := 0
+	for _, to := range append(b.cuts, len(b.bytes)) {
 		if from < to {
 			all = append(all, part{from, to})
 		}
+		from = to
 	}
 	return all
 }

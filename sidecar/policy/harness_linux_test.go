@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,12 +77,17 @@ func inSidecar(t *testing.T, o Options, placed bool, groups []string, work func(
 	if err := launch.Supported(); err != nil {
 		t.Skip(err)
 	}
+	t.Parallel() // in processes of their own, most of which wait for what shall not come
 	if os.Geteuid() != 0 {
 		relaunch(t, nil)
 		return
 	}
-	t.Run("as root", func(t *testing.T) { relaunch(t, nil) })
-	t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+	for name, who := range map[string]*syscall.Credential{"as root": nil, "without root": {Uid: nobody, Gid: nobody}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			relaunch(t, who)
+		})
+	}
 }
 
 // newRig makes a fabric and its packet filter. It lasts until the test ends.
@@ -261,15 +267,19 @@ func exchange(c net.Conn, n int) error {
 func (r *rig) want(t *testing.T, from, to int, tcp4, udp4, tcp6, udp6 string) {
 	t.Helper()
 	i := r.seats.Instances[to]
+	var tries sync.WaitGroup
 	for _, c := range []struct {
 		network string
 		to      netip.Addr
 		want    string
 	}{{"tcp", i.Data, tcp4}, {"udp", i.Data, udp4}, {"tcp", i.Data6, tcp6}, {"udp", i.Data6, udp6}} {
-		if got := r.try(from, c.network, c.to); got != c.want {
-			t.Errorf("%s from %d to %s: %s, and should be %s", c.network, from, c.to, got, c.want)
-		}
+		tries.Go(func() {
+			if got := r.try(from, c.network, c.to); got != c.want {
+				t.Errorf("%s from %d to %s: %s, and should be %s", c.network, from, c.to, got, c.want)
+			}
+		})
 	}
+	tries.Wait()
 }
 
 func (r *rig) wantOpen(t *testing.T, from, to int) {

@@ -139,3 +139,30 @@ func (r *rig) pings(t *testing.T, from, to int) bool {
 		}
 	}
 }
+
+// TestFlowsStayWhileTheyAreUsed goes on beyond the time after which a silent flow is forgotten.
+func TestFlowsStayWhileTheyAreUsed(t *testing.T) {
+	flowTimeout = 500
+	inSidecar(t, Options{}, true, []string{"a:1", "b:1"}, func(t *testing.T, r *rig) {
+		r.serve(t, 1)
+		c, err := r.dial(0, "udp", r.seats.Instances[1].Data)
+		if err == nil {
+			defer c.Close()
+			err = exchange(c, 8)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.apply(t, blocked("drop", "b"))
+		for range 15 {
+			time.Sleep(100 * time.Millisecond)
+			if err := exchange(c, 8); err != nil {
+				t.Fatalf("a flow in use is cut: %v", err)
+			}
+		}
+		time.Sleep(time.Second)
+		if exchange(c, 8) == nil {
+			t.Error("a flow that was silent for long is still remembered")
+		}
+	})
+}
