@@ -9,6 +9,7 @@ import (
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/doctor"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/network"
 	"github.com/groundplan/groundplan/worker"
 )
 
@@ -31,8 +32,8 @@ func (a *app) doctor(ctx context.Context, form string) error {
 	}
 	findings := doctor.Examine(ctx, doctor.Subject{
 		Home: string(config.Home), Temporal: config.Temporal, Redis: config.Redis, Elasticsearch: config.Elasticsearch,
-		Supported: launch.Supported,
-		Services:  func(ctx context.Context) (string, error) { return a.embedded(ctx, config) },
+		Supported: launch.Supported, Network: network.Try,
+		Services: func(ctx context.Context) (string, error) { return a.embedded(ctx, config) },
 	})
 	if form == "json" {
 		err = a.json(findings)

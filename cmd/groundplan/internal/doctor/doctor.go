@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/groundplan/groundplan/sidecar/network"
 )
 
 // Level says how bad a finding is.
@@ -46,12 +48,16 @@ type Subject struct {
 	Services func(ctx context.Context) (string, error)
 	// Supported tries to start a sidecar's namespaces.
 	Supported func() error
+	// Network tries to shape a network; nil: that is not looked at.
+	Network func(ctx context.Context) (network.Trial, error)
 }
 
 // Examine makes every check, in the order in which a person should read them.
 func Examine(ctx context.Context, s Subject) []Finding {
 	findings := []Finding{namespaces(s.Supported)}
-	findings = append(findings, kernel()...)
+	if findings[0].Level != Fail && s.Network != nil {
+		findings = append(findings, shaping(ctx, s.Network)...)
+	}
 	findings = append(findings, toolchain(ctx), disk(s.Home), memory())
 	findings = append(findings, limits()...)
 	return append(findings, services(ctx, s)...)
@@ -67,6 +73,29 @@ func namespaces(supported func() error) Finding {
 		f.Fix = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0, kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
 	}
 	return f
+}
+
+// shaping looks at what networks are shaped with. It takes for granted that there are namespaces.
+func shaping(ctx context.Context, try func(context.Context) (network.Trial, error)) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	const none = "runs work here as long as they ask nothing of their network"
+	trial, err := try(ctx)
+	if err != nil {
+		return []Finding{{Name: "network", Level: Fail, Text: err.Error(), Fix: "see the namespaces above"}}
+	}
+	kernel := Finding{Name: "netem", Level: OK, Text: "latency, loss and bandwidth by the kernel"}
+	user := Finding{Name: "user-space shaping", Level: OK, Text: fmt.Sprintf("policies by nftables; a link of %v was found to have %v",
+		trial.Asked, trial.Achieved.Round(10*time.Microsecond))}
+	if trial.Netem != "" {
+		kernel.Level, kernel.Text = Warn, strings.TrimPrefix(trial.Netem, "trying netem: ")+": networks are shaped in user space, which costs CPU"
+		kernel.Fix = "load the module (modprobe sch_netem), or install the kernel's extra modules"
+	}
+	if trial.UserSpace != "" {
+		user.Level, user.Text = Warn, trial.UserSpace+": networks can't be shaped, nor have policies; "+none
+		user.Fix = "load the module (modprobe nf_tables); in a container, allow packet sockets (CAP_NET_RAW)"
+	}
+	return []Finding{kernel, user}
 }
 
 func toolchain(ctx context.Context) Finding {

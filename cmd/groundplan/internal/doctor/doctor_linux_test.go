@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/groundplan/groundplan/sidecar/network"
 )
 
 func find(t *testing.T, findings []Finding, name string) Finding {
@@ -98,6 +100,38 @@ func TestRoom(t *testing.T) {
 	for limit, want := range map[uint64]Level{10: Fail, 600: Warn, 20000: OK, 1 << 62: OK} {
 		if f := room("files", limit, 6, "raise it"); f.Level != want || (f.Level == OK) != (f.Fix == "") {
 			t.Errorf("%d: %+v", limit, f)
+		}
+	}
+}
+
+func TestShaping(t *testing.T) {
+	for name, c := range map[string]struct {
+		trial  network.Trial
+		err    error
+		levels map[string]Level
+	}{
+		"netem":          {network.Trial{}, nil, map[string]Level{"netem": OK, "user-space shaping": OK}},
+		"user space":     {network.Trial{Netem: "no such qdisc"}, nil, map[string]Level{"netem": Warn, "user-space shaping": OK}},
+		"nothing":        {network.Trial{Netem: "no such qdisc", UserSpace: "no nftables"}, nil, map[string]Level{"netem": Warn, "user-space shaping": Warn}},
+		"no network too": {network.Trial{}, errors.New("no veth"), map[string]Level{"network": Fail}},
+	} {
+		findings := Examine(t.Context(), Subject{
+			Home: t.TempDir(), Supported: func() error { return nil },
+			Network: func(context.Context) (network.Trial, error) { return c.trial, c.err },
+		})
+		for finding, level := range c.levels {
+			if f := find(t, findings, finding); f.Level != level || (f.Level == OK) != (f.Fix == "") {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+	}
+	// Without namespaces there is nothing to try.
+	for _, f := range Examine(t.Context(), Subject{
+		Home: t.TempDir(), Supported: func() error { return errors.New("no") },
+		Network: func(context.Context) (network.Trial, error) { t.Error("tried"); return network.Trial{}, nil },
+	}) {
+		if f.Name == "netem" {
+			t.Errorf("%+v", f)
 		}
 	}
 }

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,69 +20,6 @@ const (
 	leastMemory = gib / 2
 	enoughMem   = 2 * gib
 )
-
-// kernel looks for what networks are shaped with.
-func kernel() []Finding {
-	return []Finding{
-		tried("netem", "delay and loss by the kernel", netem,
-			"load the module (modprobe sch_netem), or install the kernel's extra modules; without it networks are shaped in user space, which costs CPU"),
-		tried("nftables", "policies between groups by the kernel", nftables,
-			"load the module (modprobe nf_tables)"),
-	}
-}
-
-var errNotTried = errors.New("not tried: that takes root")
-
-func tried(name, what string, try func() error, fix string) Finding {
-	err := inScratch(try)
-	switch {
-	case errors.Is(err, errNotTried):
-		return Finding{Name: name, Level: OK, Text: err.Error()}
-	case err != nil:
-		return Finding{Name: name, Level: Warn, Text: fmt.Sprintf("no %s: %v", what, err), Fix: fix}
-	}
-	return Finding{Name: name, Level: OK, Text: what}
-}
-
-// inScratch calls try in a network namespace of its own. The thread is never given back, and ends with its goroutine.
-func inScratch(try func() error) error {
-	if os.Geteuid() != 0 {
-		return errNotTried
-	}
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			result <- fmt.Errorf("making a network namespace: %w", err)
-			return
-		}
-		result <- try()
-	}()
-	return <-result
-}
-
-func netem() error {
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer handle.Close()
-	lo, err := handle.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	attributes := netlink.QdiscAttrs{LinkIndex: lo.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
-	return handle.QdiscAdd(netlink.NewNetem(attributes, netlink.NetemQdiscAttrs{Latency: 1000}))
-}
-
-// nftables asks for the generation of the rule set, which any kernel with nf_tables answers.
-func nftables() error {
-	const getGeneration = 16 // NFT_MSG_GETGEN
-	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|getGeneration, 0)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
-	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
-	return err
-}
 
 func disk(home string) Finding {
 	f := Finding{Name: "disk", Level: OK}

@@ -4,8 +4,6 @@ package doctor
 
 // Elsewhere than on Linux runs don't happen on this machine, so that there is nothing to look at.
 
-func kernel() []Finding { return nil }
-
 func disk(home string) Finding {
 	return Finding{Name: "disk", Level: OK, Text: "not looked at: " + home}
 }
