@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 			os.Exit(sidecarMain(os.Args[2:]))
 		case "worker":
 			os.Exit(workerMain(os.Args[2], os.Args[3]))
+		case "splitter":
+			os.Exit(splitterMain(os.Args[2]))
+		case "peer":
+			os.Exit(peerMain())
 		}
 	}
 	os.Exit(m.Run())
