@@ -24,6 +24,7 @@ type bench struct {
 	server  *exec.Cmd
 	kills   int
 	runs    int
+	redis   string // URL; empty: each run has its own
 }
 
 const pipelineText = `pipeline: torture
@@ -64,6 +65,9 @@ func (b *bench) prepare() error {
 func (b *bench) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(b.binary, args...)
 	cmd.Env = append(os.Environ(), "GROUNDPLAN_HOME="+b.home(), "TMPDIR="+b.temp(), "NO_COLOR=1")
+	if b.redis != "" {
+		cmd.Env = append(cmd.Env, "GROUNDPLAN_REDIS="+b.redis)
+	}
 	return cmd
 }
 
@@ -123,6 +127,7 @@ type record struct {
 	Status  string
 	Verdict string
 	Reason  string
+	Metrics map[string]struct{ Count, P50, Max float64 }
 	Stages  []struct{ Stage, Verdict string }
 	Tries   []struct{ Stage, Verdict string }
 }
@@ -139,16 +144,25 @@ func (b *bench) record(id string) (record, error) {
 	return r, nil
 }
 
-// judge waits for the end of a run and holds it against what is promised.
-func (b *bench) judge(id string) error {
-	deadline := time.Now().Add(time.Duration(b.options.seconds)*2*time.Second + time.Minute)
+// end waits for the end of a run.
+func (b *bench) end(id string, within time.Duration) (record, error) {
+	deadline := time.Now().Add(within)
 	r, err := b.record(id)
 	for err != nil || r.Status != "ended" {
 		if time.Now().After(deadline) {
-			return errors.Join(fmt.Errorf("has not ended: %+v", r), err)
+			return r, errors.Join(fmt.Errorf("has not ended: %+v", r), err)
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		r, err = b.record(id)
+	}
+	return r, nil
+}
+
+// judge waits for the end of a run and holds it against what is promised.
+func (b *bench) judge(id string) error {
+	r, err := b.end(id, time.Duration(b.options.seconds)*2*time.Second+time.Minute)
+	if err != nil {
+		return err
 	}
 	if r.Verdict != "passed" {
 		return fmt.Errorf("is %s: %s", r.Verdict, r.Reason)

@@ -3,6 +3,9 @@
 // instance is started twice, and nothing stays behind (processes, namespaces, temporary files).
 //
 //	go run ./internal/torture -binary bin/groundplan -kills 30 -seconds 60
+//
+// With -outage it kills Redis instead, in the middle of a run whose instances meet at one barrier after another, starts it
+// again after that long, and checks that the run passes: no barrier is lost, and none is passed twice.
 package main
 
 import (
@@ -22,6 +25,8 @@ type options struct {
 	seconds   int
 	instances int
 	seed      uint64
+	outage    time.Duration
+	rounds    int
 }
 
 func main() {
@@ -32,8 +37,14 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 60, "how long a pipeline takes, undisturbed")
 	flag.IntVar(&o.instances, "instances", 50, "instances of a pipeline")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "where the moments are drawn from")
+	flag.DurationVar(&o.outage, "outage", 0, "how long Redis is away; 0: kill worker and server instead")
+	flag.IntVar(&o.rounds, "rounds", 1000, "with -outage: how many barriers the instances meet at")
 	flag.Parse()
-	if err := torture(o); err != nil {
+	carryOut := torture
+	if o.outage > 0 {
+		carryOut = endure
+	}
+	if err := carryOut(o); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		os.Exit(1)
 	}
@@ -41,30 +52,40 @@ func main() {
 
 func torture(o options) error {
 	fmt.Printf("torture: %d kills, %d s, %d instances, seed %d\n", o.kills, o.seconds, o.instances, o.seed)
+	b, err := newBench(o)
+	if err != nil {
+		return err
+	}
+	if err := b.leavingNothing(b.killAll); err != nil {
+		return fmt.Errorf("%w (what it left is in %s)", err, b.scratch)
+	}
+	fmt.Printf("torture: %d kills in %d runs: every verdict right, no stage run twice, no instance started twice, nothing left behind\n", b.kills, b.runs)
+	return os.RemoveAll(b.scratch)
+}
+
+func newBench(o options) (*bench, error) {
 	scratch, err := os.MkdirTemp("", "torture-")
 	if err != nil {
-		return fmt.Errorf("making a scratch folder: %w", err)
+		return nil, fmt.Errorf("making a scratch folder: %w", err)
 	}
 	binary, err := filepath.Abs(o.binary)
 	if err != nil {
-		return fmt.Errorf("finding %s: %w", o.binary, err)
+		return nil, fmt.Errorf("finding %s: %w", o.binary, err)
 	}
-	bench := &bench{options: o, binary: binary, scratch: scratch, draw: rand.New(rand.NewPCG(o.seed, 0))}
-	if err := bench.prepare(); err != nil {
-		return err
-	}
+	b := &bench{options: o, binary: binary, scratch: scratch, draw: rand.New(rand.NewPCG(o.seed, 0))}
+	return b, b.prepare()
+}
+
+// leavingNothing checks that nothing is there after work that was not there before.
+func (b *bench) leavingNothing(work func() error) error {
 	before, err := hostNetwork()
 	if err != nil {
 		return err
 	}
-	if err := bench.killAll(); err != nil {
-		return fmt.Errorf("%w (what it left is in %s)", err, scratch)
+	if err := work(); err != nil {
+		return err
 	}
-	if err := bench.nothingLeft(before); err != nil {
-		return fmt.Errorf("%w (what it left is in %s)", err, scratch)
-	}
-	fmt.Printf("torture: %d kills in %d runs: every verdict right, no stage run twice, no instance started twice, nothing left behind\n", bench.kills, bench.runs)
-	return os.RemoveAll(scratch)
+	return b.nothingLeft(before)
 }
 
 // killAll starts run after run until enough kills are done, and judges each.
