@@ -34,6 +34,8 @@ type Config struct {
 	IdleLimit time.Duration
 	// Subnet is the data network; the zero value leaves it to the fabric.
 	Subnet netip.Prefix
+	// Seed is the run's: with the same one the same packets of a link are lost.
+	Seed uint64
 	// Shaper forces a way to shape the data network, "netem" or "userspace"; empty: what ShaperVariable says, or what this
 	// machine has.
 	Shaper string

@@ -82,7 +82,7 @@ func build(c Config, outside *hostNetwork) (*works, error) {
 		return nil, fmt.Errorf("building the run's network: %w", err)
 	}
 	run := filepath.Base(string(c.Folder))
-	w.network, err = network.New(w.fabric, network.Options{Shaper: c.Shaper, Seed: seedOf(run), Log: c.Log})
+	w.network, err = network.New(w.fabric, network.Options{Shaper: c.Shaper, Seed: c.Seed, Log: c.Log})
 	if err != nil {
 		return nil, fmt.Errorf("taking over the run's data network: %w", err)
 	}

@@ -3,7 +3,6 @@ package sidecar
 import (
 	"context"
 	"errors"
-	"hash/fnv"
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -42,11 +41,4 @@ func refusal(err error) error {
 		return &keeper.Refusal{Sentence: refused.Sentence}
 	}
 	return err
-}
-
-// seedOf is what random choices of the data network begin with.
-func seedOf(run string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(run))
-	return h.Sum64()
 }

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // sidecarMain is `groundplan sidecar`.
 func sidecarMain(args []string) int {
 	flags := flag.NewFlagSet("sidecar", flag.ExitOnError)
-	folder := flags.String("folder", "", "")
+	folder, seed := flags.String("folder", "", ""), flags.Uint64("seed", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -51,7 +51,7 @@ func sidecarMain(args []string) int {
 	if err != nil {
 		return 2
 	}
-	if err := sidecar.Main(context.Background(), sidecar.Config{Folder: runs.Folder(*folder), Redis: string(redis)}); err != nil {
+	if err := sidecar.Main(context.Background(), sidecar.Config{Folder: runs.Folder(*folder), Redis: string(redis), Seed: *seed}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,7 +139,7 @@ func (s *session) launch() (int64, *os.Process, error) {
 	options := s.ground.options
 	process, err := launch.Start(launch.Options{
 		Executable: options.Command[0],
-		Args:       append(slices.Clone(options.Command[1:]), "--folder", string(s.folder)),
+		Args:       append(slices.Clone(options.Command[1:]), "--folder", string(s.folder), "--seed", strconv.FormatUint(s.in.Seed, 10)),
 		Env:        append(environment(os.Environ()), options.Env...),
 		Input:      options.Redis,
 		Dir:        string(s.folder),

@@ -19,6 +19,7 @@ import (
 // stdin, since it may hold a password; nothing there means one of its own.
 func (a *app) sidecarCommand() *cobra.Command {
 	var folder string
+	var seed uint64
 	cmd := &cobra.Command{Use: "sidecar", Short: "Hold the instances of one run", Hidden: true, Args: args(cobra.NoArgs)}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if folder == "" {
@@ -30,10 +31,12 @@ func (a *app) sidecarCommand() *cobra.Command {
 		}
 		return sidecar.Main(cmd.Context(), sidecar.Config{
 			Folder: runs.Folder(folder),
+			Seed:   seed,
 			Redis:  strings.TrimSpace(string(redis)),
 			Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}
 	cmd.Flags().StringVar(&folder, "folder", "", "folder of the run")
+	cmd.Flags().Uint64Var(&seed, "seed", 0, "seed of the run")
 	return cmd
 }
