@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -14,26 +16,59 @@ func (p *player) discover(ctx context.Context) error {
 		return err
 	}
 	p.Message("%s: %v", p.kind, found)
-	right := found == expected[p.kind]
-	p.rows = []row{{From: p.kind, To: kind(found.String()), Done: count(right), Of: 1}}
-	if !right {
+	for what, yes := range map[string]bool{
+		"one mapping": found.constant, "from any port": found.filter != fromEndpoint, "from anywhere": found.filter == fromAnywhere,
+		"hair-pinning": found.hairpin,
+	} {
+		p.rows = append(p.rows, row{p.kind, what, count(yes), 1})
+	}
+	if found != expected[p.kind] {
 		return fmt.Errorf("%s is behind %s, which is %v; what it found is %v", p.name(), p.kind, expected[p.kind], found)
 	}
 	return p.Results.Point("discovered,kind="+string(p.kind), 1)
 }
 
 func (p *player) explore(ctx context.Context) (traits, error) {
-	var found traits
-	if err := p.exploreMapping(ctx, &found); err != nil {
-		return found, fmt.Errorf("finding out the mapping: %w", err)
+	found := traits{filter: fromEndpoint}
+	var port, anywhere bool
+	err := together(p.Go,
+		naming("finding out the mapping", func() error { return p.exploreMapping(ctx, &found) }),
+		naming("finding out about hair-pinning", func() error { return p.exploreHairpin(ctx, &found.hairpin) }),
+		naming("asking for an answer from another port", func() error { return p.exploreFilter(ctx, otherPort, &port) }),
+		naming("asking for an answer from another address", func() error { return p.exploreFilter(ctx, otherAddress, &anywhere) }),
+	)
+	switch {
+	case anywhere:
+		found.filter = fromAnywhere
+	case port:
+		found.filter = fromAddress
 	}
-	if err := p.exploreFilter(ctx, &found); err != nil {
-		return found, fmt.Errorf("finding out the filter: %w", err)
+	return found, err
+}
+
+// together does all at the same time.
+func together(start func(func()), all ...func() error) error {
+	faults := make([]error, len(all))
+	var work sync.WaitGroup
+	for i, f := range all {
+		work.Add(1)
+		start(func() {
+			defer work.Done()
+			faults[i] = f()
+		})
 	}
-	if err := p.exploreHairpin(ctx, &found); err != nil {
-		return found, fmt.Errorf("finding out about hair-pinning: %w", err)
+	work.Wait()
+	return errors.Join(faults...)
+}
+
+// naming says in a function's error what it was about.
+func naming(what string, f func() error) func() error {
+	return func() error {
+		if err := f(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
 	}
-	return found, nil
 }
 
 // exploreMapping asks three endpoints how they see one socket.
@@ -58,38 +93,27 @@ func (p *player) exploreMapping(ctx context.Context, found *traits) error {
 	return nil
 }
 
-// exploreFilter has one endpoint asked and others answer.
-func (p *player) exploreFilter(ctx context.Context, found *traits) error {
-	found.filter = fromEndpoint
-	for _, try := range []struct {
-		question word
-		shows    reach
-	}{{otherPort, fromAddress}, {otherAddress, fromAnywhere}} {
-		l, err := p.line()
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		asked := p.services[0].First
-		if _, err := l.outside(ctx, asked); err != nil {
-			return err
-		}
-		_, from, ok, err := l.ask(ctx, asked, try.question, p.patience)
-		if err != nil {
-			return err
-		}
-		if ok && from == asked {
-			return fmt.Errorf("the question %q was answered from %v, where it was asked", try.question, from)
-		}
-		if ok {
-			found.filter = try.shows
-		}
+// exploreFilter asks one endpoint and has another answer.
+func (p *player) exploreFilter(ctx context.Context, question word, passes *bool) error {
+	l, err := p.line()
+	if err != nil {
+		return err
 	}
-	return nil
+	defer l.Close()
+	asked := p.services[0].First
+	if _, err := l.outside(ctx, asked); err != nil {
+		return err
+	}
+	_, from, ok, err := l.ask(ctx, asked, question, p.patience)
+	if ok && from == asked {
+		return fmt.Errorf("%v, where it was asked, has answered", from)
+	}
+	*passes = ok
+	return err
 }
 
 // exploreHairpin has two sockets send to each other's outside until one hears the other from there.
-func (p *player) exploreHairpin(ctx context.Context, found *traits) error {
+func (p *player) exploreHairpin(ctx context.Context, passes *bool) error {
 	var ends [2]line
 	var outsides [2]netip.AddrPort
 	for i := range ends {
@@ -114,7 +138,7 @@ func (p *player) exploreHairpin(ctx context.Context, found *traits) error {
 			return err
 		}
 		if ok && from == outsides[1] {
-			found.hairpin = true
+			*passes = true
 			return nil
 		}
 	}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/groundplan/groundplan/sdk"
@@ -18,27 +16,18 @@ func (p *player) expire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	watch := [2]listener{{timeout: timeout}, {timeout: timeout, keep: true}}
-	var faults [2]error
-	var work sync.WaitGroup
-	for i := range watch {
-		l, err := p.line()
-		if err != nil {
+	silent, kept := listener{timeout: timeout}, listener{timeout: timeout, keep: true}
+	var all []func() error
+	for _, w := range []*listener{&silent, &kept} {
+		if w.line, err = p.line(); err != nil {
 			return err
 		}
-		defer l.Close()
-		watch[i].line = l
-		work.Add(1)
-		p.Go(func() {
-			defer work.Done()
-			faults[i] = watch[i].listen(ctx, p.services[0].First)
-		})
+		defer w.Close()
+		all = append(all, func() error { return w.listen(ctx, p.services[0].First) })
 	}
-	work.Wait()
-	if err := errors.Join(faults[:]...); err != nil {
+	if err := together(p.Go, all...); err != nil {
 		return err
 	}
-	silent, kept := watch[0], watch[1]
 	lost := silent.last < tickCount
 	p.rows = []row{
 		{From: p.kind, To: "silent", Done: count(!lost), Of: 1}, {From: p.kind, To: "refreshed", Done: count(kept.last == tickCount), Of: 1},
@@ -56,8 +45,8 @@ func (p *player) expire(ctx context.Context) error {
 
 // How often a rendezvous sends and a mapping is refreshed.
 const (
-	lifetimes = 3  // for so many time-outs packets are sent
-	tickCount = 30 // so many of them
+	lifetimes = 2  // for so many time-outs packets are sent
+	tickCount = 20 // so many of them
 	refreshes = 4  // so often within a time-out
 )
 
@@ -82,8 +71,8 @@ func (l *listener) listen(ctx context.Context, of netip.AddrPort) error {
 		return err
 	}
 	began := time.Now()
-	// Half as long again, for those that come late.
-	for end := began.Add(l.timeout * lifetimes * 3 / 2); time.Now().Before(end) && ctx.Err() == nil && l.last < tickCount; {
+	// Some may come late.
+	for end := began.Add(l.timeout*lifetimes + l.timeout/2); time.Now().Before(end) && ctx.Err() == nil && l.last < tickCount; {
 		pause := end
 		if l.keep {
 			if err := l.say(of, message{Kind: knock}); err != nil {

@@ -25,6 +25,8 @@ type message struct {
 	// Count and Every say how many ticks are asked for, and how far apart.
 	Count int           `json:",omitzero"`
 	Every time.Duration `json:",omitzero"`
+	// Padding comes back with the answer.
+	Padding string `json:",omitzero"`
 }
 
 // word says what a message is.
@@ -55,7 +57,7 @@ type socket interface {
 const interval = 100 * time.Millisecond
 
 // longest is more than any message takes.
-const longest = 1024
+const longest = 1 << 13
 
 // line is a socket that speaks messages.
 type line struct {

@@ -1,5 +1,5 @@
 // Command nat is a plan that holds NATs against RFC 4787: what instances find out about the one that they are behind, who
-// reaches whom unasked, who meets by hole punching over UDP, and when a mapping ends. Two instances in the open, the
+// reaches whom unasked, who meets by hole punching over UDP, what else passes, and when a mapping ends. Two instances in the open, the
 // rendezvous, tell the others how they are seen from outside.
 package main
 
@@ -21,6 +21,7 @@ func main() {
 		"reach":    play((*player).reach),
 		"punch":    play((*player).punch),
 		"expire":   play((*player).expire),
+		"traffic":  play((*player).traffic),
 	})
 }
 
@@ -36,6 +37,7 @@ const (
 type player struct {
 	*sdk.Run
 	kind kind
+	own  netip.Addr
 	open func() (socket, error)
 	// services are those of the two rendezvous.
 	services []service
@@ -76,9 +78,9 @@ func play(work func(*player, context.Context) error) sdk.Case {
 			return net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(own, 0)))
 		}
 		if k == rendezvous {
-			return host(ctx, run, listen)
+			return host(ctx, run, own, listen)
 		}
-		p := &player{Run: run, kind: k, open: listen}
+		p := &player{Run: run, kind: k, own: own, open: listen}
 		if p.patience, err = sdk.ParamOr(run, "patience", time.Second); err != nil {
 			return err
 		}
@@ -94,7 +96,7 @@ func play(work func(*player, context.Context) error) sdk.Case {
 }
 
 // host is what a rendezvous does. The first of them writes the table.
-func host(ctx context.Context, run *sdk.Run, open func() (socket, error)) error {
+func host(ctx context.Context, run *sdk.Run, at netip.Addr, open func() (socket, error)) error {
 	var sockets [2]socket
 	for i := range sockets {
 		s, err := open()
@@ -104,8 +106,15 @@ func host(ctx context.Context, run *sdk.Run, open func() (socket, error)) error 
 		defer s.Close()
 		sockets[i] = s
 	}
+	var config net.ListenConfig
+	stream, err := config.Listen(ctx, "tcp4", netip.AddrPortFrom(at, 0).String())
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	run.Go(func() { echo(run.Go, stream) })
 	s := server{first: line{sockets[0], run.GlobalSeq}, second: line{sockets[1], run.GlobalSeq}, start: run.Go}
-	own := service{Seq: run.GlobalSeq, First: s.first.local(), Second: s.second.local()}
+	own := service{Seq: run.GlobalSeq, First: s.first.local(), Second: s.second.local(), Stream: stream.Addr().(*net.TCPAddr).AddrPort()}
 	if _, err := services.Publish(ctx, run, own); err != nil {
 		return err
 	}

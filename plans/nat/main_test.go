@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -163,7 +164,7 @@ func TestWhatIsSaidOfAKind(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	got := table([]row{{open, symmetric, 1, 2}, {symmetric, open, 0, 1}, {open, symmetric, 1, 1}})
+	got := table([]row{{open, "symmetric", 1, 2}, {symmetric, "open", 0, 1}, {open, "symmetric", 1, 1}})
 	want := `from \ to        open             symmetric       
 open             -                2 of 3          
 symmetric        0 of 1           -               
@@ -191,5 +192,50 @@ func TestParameters(t *testing.T) {
 		if err := play((*player).reach)(t.Context(), run(params)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v: %v", params, err)
 		}
+	}
+}
+
+// TestTraffic passes over the loopback interface, where nothing is translated.
+func TestTraffic(t *testing.T) {
+	at := netip.MustParseAddr("127.0.0.1")
+	listen := func() (socket, error) {
+		return net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
+	}
+	var work sync.WaitGroup
+	defer work.Wait()
+	s, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	server := server{first: line{s, 1}, start: work.Go}
+	work.Go(func() { server.answer(server.first) })
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	work.Go(func() { echo(work.Go, l) })
+	p := player{Run: &sdk.Run{}, kind: open, own: at, open: listen, patience: time.Second}
+	stream := l.Addr().(*net.TCPAddr).AddrPort()
+	if err := p.stream(t.Context(), stream); err != nil {
+		t.Error(err)
+	}
+	if err := p.large(t.Context(), server.first.local()); err != nil {
+		t.Error(err)
+	}
+	if err := p.refused(t.Context(), netip.AddrPortFrom(at, closedPort)); err != nil {
+		t.Error(err)
+	}
+	p.kind = symmetric
+	if err := p.stream(t.Context(), stream); err == nil || !strings.Contains(err.Error(), "the other side sees 127.0.0.1") {
+		t.Errorf("behind a NAT that does nothing: %v", err)
+	}
+	p.patience = time.Millisecond
+	if err := p.refused(t.Context(), server.first.local()); err == nil {
+		t.Error("somebody is there, and yet nobody")
+	}
+	if err := p.large(t.Context(), netip.AddrPortFrom(at, closedPort)); err == nil {
+		t.Error("nobody answers, and yet somebody")
 	}
 }

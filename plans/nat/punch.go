@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/groundplan/groundplan/sdk"
@@ -68,24 +66,16 @@ func (p *player) punch(ctx context.Context) error {
 
 // dig works on all holes at the same time, and records how long those took that came to something.
 func (p *player) dig(ctx context.Context, holes map[int64]*hole) error {
-	var work sync.WaitGroup
-	var mu sync.Mutex
-	var faults []error
+	var all []func() error
 	for _, h := range holes {
-		work.Add(1)
-		p.Go(func() {
-			defer work.Done()
-			err := h.dig(ctx, p.patience)
-			mu.Lock()
-			defer mu.Unlock()
-			faults = append(faults, err)
-			if h.met {
-				faults = append(faults, p.Results.Histogram("punch_seconds", h.took.Seconds()))
+		all = append(all, func() error {
+			if err := h.dig(ctx, p.patience); err != nil || !h.met {
+				return err
 			}
+			return p.Results.Histogram("punch_seconds", h.took.Seconds())
 		})
 	}
-	work.Wait()
-	return errors.Join(faults...)
+	return together(p.Go, all...)
 }
 
 // pair is a number that two instances have in common with each other only.

@@ -117,17 +117,16 @@ func (v verdict) err() error {
 
 // judge holds what came of every pair against what should have, and records it.
 func (p *player) judge(all []peer, of func(peer) verdict) error {
-	sums := map[[2]kind]row{}
+	sums := map[kind]row{} // by the other's
 	var faults []error
 	for _, other := range all {
 		v := of(other)
 		faults = append(faults, v.err())
-		ends := [2]kind{v.from.Kind, v.to.Kind}
-		sum := sums[ends]
-		sums[ends] = row{From: ends[0], To: ends[1], Done: sum.Done + count(v.done), Of: sum.Of + 1}
+		sum := sums[other.Kind]
+		sums[other.Kind] = row{From: v.from.Kind, To: string(v.to.Kind), Done: sum.Done + count(v.done), Of: sum.Of + 1}
 		p.Results.Counter("pairs").Add(1)
 		p.Results.Counter("pairs_wrong").Add(int64(count(v.done != v.want)))
-		p.Results.Counter(fmt.Sprintf("pairs_met,from=%s,to=%s", ends[0], ends[1])).Add(int64(count(v.done)))
+		p.Results.Counter(fmt.Sprintf("pairs_met,from=%s,to=%s", v.from.Kind, v.to.Kind)).Add(int64(count(v.done)))
 	}
 	for _, sum := range sums {
 		p.rows = append(p.rows, sum)

@@ -11,6 +11,8 @@ import (
 type service struct {
 	Seq           int64
 	First, Second netip.AddrPort
+	// Stream is where it answers by TCP.
+	Stream netip.AddrPort
 }
 
 // server is a rendezvous: it tells whoever asks how it sees him.
@@ -39,7 +41,7 @@ func (s server) answer(on line) {
 		if err != nil || !ok {
 			continue // an ICMP error for an earlier answer
 		}
-		reply := message{Kind: here, Token: m.Token, At: from}
+		reply := message{Kind: here, Token: m.Token, At: from, Padding: m.Padding}
 		// What can't be sent is as good as lost: who asked asks again.
 		switch m.Kind {
 		case where:

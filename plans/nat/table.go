@@ -10,9 +10,10 @@ import (
 	"github.com/groundplan/groundplan/sdk"
 )
 
-// row is how many pairs of two kinds came to something.
+// row is how many came to something, out of how many.
 type row struct {
-	From, To kind
+	From     kind
+	To       string // another kind, or what was tried
 	Done, Of int
 }
 
@@ -23,12 +24,17 @@ func writeTable(run *sdk.Run, rows []row) error {
 	return os.WriteFile(filepath.Join(run.Outputs, run.Case+".txt"), []byte(text), 0o644)
 }
 
-// table is a line per kind, with a column for each that it met.
+// table is a line per kind, with a column for each that it met or that it tried.
 func table(rows []row) string {
-	sums := map[[2]kind]row{}
-	var from, to []kind
+	type cell struct {
+		from kind
+		to   string
+	}
+	sums := map[cell]row{}
+	var from []kind
+	var to []string
 	for _, r := range rows {
-		key := [2]kind{r.From, r.To}
+		key := cell{r.From, r.To}
 		sums[key] = row{r.From, r.To, sums[key].Done + r.Done, sums[key].Of + r.Of}
 		from, to = append(from, r.From), append(to, r.To)
 	}
@@ -38,16 +44,16 @@ func table(rows []row) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-16s", "from \\ to")
 	for _, t := range to {
-		fmt.Fprintf(&b, " %-*s", max(16, len(t)), t)
+		fmt.Fprintf(&b, " %-16s", t)
 	}
 	for _, f := range from {
 		fmt.Fprintf(&b, "\n%-16s", f)
 		for _, t := range to {
-			cell := "-"
-			if sum, ok := sums[[2]kind{f, t}]; ok {
-				cell = fmt.Sprintf("%d of %d", sum.Done, sum.Of)
+			text := "-"
+			if sum, ok := sums[cell{f, t}]; ok {
+				text = fmt.Sprintf("%d of %d", sum.Done, sum.Of)
 			}
-			fmt.Fprintf(&b, " %-*s", max(16, len(t)), cell)
+			fmt.Fprintf(&b, " %-16s", text)
 		}
 	}
 	return b.String() + "\n"
