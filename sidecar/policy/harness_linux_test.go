@@ -111,6 +111,9 @@ func newRig(t testing.TB, o Options, placed bool, groups []string) *rig {
 		if err := errors.Join(f.Add(t.Context(), specs)...); err != nil {
 			t.Fatal(err)
 		}
+		for slot := range specs {
+			r.awaitIPv6(t, slot)
+		}
 	}
 	o.NearIndex, o.ShaperIndex = f.NearIndex, f.ShaperIndex()
 	if r.table, err = New(f.InRouter, o); err != nil {
@@ -156,6 +159,29 @@ func seated(f *fabric.Fabric, groups ...string) links.Seats {
 		}
 	}
 	return s
+}
+
+// awaitIPv6 waits for a slot to get packets at its IPv6 address: the kernel gives it the route to itself by and by, which
+// takes its time while the machine is busy.
+func (r *rig) awaitIPv6(t testing.TB, slot int) {
+	t.Helper()
+	var c *net.UDPConn
+	err := r.Inside(slot, func() (err error) {
+		c, err = net.ListenUDP("udp6", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.seats.Instances[slot].Data6, 0)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for begin := time.Now(); time.Since(begin) < 10*time.Second; {
+		_, _ = c.WriteTo([]byte{1}, c.LocalAddr())
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			return
+		}
+	}
+	t.Fatalf("slot %d doesn't get IPv6", slot)
 }
 
 // apply puts layers in force.

@@ -29,7 +29,7 @@ type Options struct {
 	NearIndex func(slot int) int
 	// ShaperIndex is the index of the link that marked packets leave by and come back by; 0: none.
 	ShaperIndex int
-	// MarkShaped says whether packets that are shaped get the mark, and not only those that cross a NAT.
+	// MarkShaped says whether all packets that are shaped get the mark, and not only those that need user space.
 	MarkShaped bool
 }
 
@@ -59,7 +59,7 @@ func (o Options) fate(p links.Path) fate {
 		return dropped
 	case p.Policy == links.Reject:
 		return rejected
-	case p.Translated || o.MarkShaped && p.Shaped():
+	case p.UserSpace() || o.MarkShaped && p.Shaped():
 		return marked
 	}
 	return passed
