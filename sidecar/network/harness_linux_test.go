@@ -39,6 +39,12 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	case roleOne:
+		if err := beOne(os.Args[1]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
 	case roleSidecar:
 		if err := launch.Prepare(); err != nil {
 			fmt.Println(err)
