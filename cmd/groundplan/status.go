@@ -31,6 +31,8 @@ type standing struct {
 	runs.Record
 	State    *workflows.State `json:"state,omitempty"`
 	Progress []stage.Progress `json:"progress,omitempty"`
+	// Events are those of run stages, as they happened.
+	Events []runs.Event `json:"events,omitempty"`
 }
 
 func (a *app) status(ctx context.Context, prefix, form string) error {
@@ -69,7 +71,11 @@ func stand(ctx context.Context, config worker.Config, session *worker.Session, i
 	if rec.ID == "" { // only Temporal knows it, or its first record is still to come
 		rec.ID, rec.Status = id, stage.StatusRunning
 	}
-	s := standing{Record: settle(rec, session != nil)}
+	log, err := config.Home.Run(id).ReadEvents()
+	if err != nil {
+		return standing{}, fmt.Errorf("run %s: %w", id, err)
+	}
+	s := standing{Record: settle(rec, session != nil), Events: report.Happened(log)}
 	if session == nil || rec.Status == stage.StatusEnded {
 		return s, nil
 	}
@@ -112,7 +118,9 @@ func (a *app) standingText(folder runs.Folder, s standing) string {
 	if s.State != nil && s.Verdict == "" {
 		table = report.States(a.out, s.State.Stages, s.Progress, time.Now())
 	}
-	for _, part := range []string{table, report.Groups(a.out, s.Groups), report.Broken(a.out, s.Record), report.Verdict(a.out, s.Record)} {
+	for _, part := range []string{
+		table, report.Events(a.out, s.Events), report.Groups(a.out, s.Groups), report.Broken(a.out, s.Record), report.Verdict(a.out, s.Record),
+	} {
 		if part != "" {
 			text += "\n" + part
 		}
