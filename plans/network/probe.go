@@ -162,6 +162,7 @@ func refusal(err error) error {
 // knock opens a TCP connection and sends UDP packets, and says what comes of both within patience, and how long it took
 // to know about TCP.
 func knock(ctx context.Context, to endpoint, patience time.Duration) (udp, tcp string, took time.Duration, err error) {
+	var late net.Error
 	began := time.Now()
 	c, dialErr := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", to.tcp())
 	took = time.Since(began)
@@ -171,7 +172,7 @@ func knock(ctx context.Context, to endpoint, patience time.Duration) (udp, tcp s
 		err = c.Close()
 	case refusal(dialErr) != nil:
 		tcp = rejected
-	case errors.Is(dialErr, os.ErrDeadlineExceeded):
+	case errors.As(dialErr, &late) && late.Timeout():
 		tcp = dropped
 	default:
 		err = dialErr

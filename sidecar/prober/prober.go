@@ -85,7 +85,7 @@ func (s Series) Quantile(q float64) time.Duration {
 type Rate struct {
 	// Sent is the rate at which the prober managed to send: what got through can't be more.
 	Sent float64
-	// Received is the rate at which packets came, over the middle of the transfer.
+	// Received is the rate at which packets came: the median over stretches of the transfer, without its first quarter.
 	Received float64
 	// Packets counts those that Received was measured over.
 	Packets int

@@ -204,6 +204,29 @@ func TestThroughputIsThatOfTheWire(t *testing.T) {
 	})
 }
 
+// A machine that stands still for a tenth of a second and catches up in no time doesn't change the rate.
+func TestAStandstillDoesNotChangeTheRate(t *testing.T) {
+	var came []int64
+	at := int64(0)
+	for i := range 400 {
+		at += int64(time.Millisecond)
+		came = append(came, at)
+		if i == 250 {
+			for j := range came[200:] {
+				came[200+j] = at
+			}
+		}
+	}
+	if got := rate(came, 400, time.Second, 1000); got.Received < 0.99e6 || got.Received > 1.01e6 || got.Packets != 299 {
+		t.Errorf("%+v of 1,000,000 bits a second", got)
+	}
+	for n := range 4 {
+		if got := rate(make([]int64, n), 10, time.Second, 1000); got.Packets != max(n-1, 0) && n < 4 {
+			t.Errorf("%d packets: %+v", n, got)
+		}
+	}
+}
+
 func TestKnocking(t *testing.T) {
 	families(t, func(t *testing.T, r *rig, from, to *Endpoint) {
 		const patience = 300 * time.Millisecond

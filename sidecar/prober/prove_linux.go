@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,9 @@ func Prove(ctx context.Context, o Options) (control.Proof, error) {
 	}
 	if len(wrong) > 0 && ctx.Err() == nil {
 		for i, p := range o.probe(ctx, again, &progress{}) {
+			if p.OK {
+				p.Note = strings.TrimPrefix(p.Note+"; the first try found "+proof.Pairs[wrong[i]].Fault, "; ")
+			}
 			proof.Pairs[wrong[i]] = p
 		}
 	}
@@ -163,7 +167,7 @@ func (w *probing) open(_ context.Context, i int) error {
 
 // spend waits until packets may be sent at that rate, and says how to give it back.
 func (w *probing) spend(ctx context.Context, packetRate float64) (func(), error) {
-	share := min(int64(math.Ceil(packetRate)), PacketRate)
+	share := min(max(1, int64(math.Round(packetRate))), PacketRate)
 	if err := w.rate.Acquire(ctx, share); err != nil {
 		return nil, err
 	}

@@ -43,7 +43,9 @@ func state(t testing.TB, seats links.Seats, network pipelines.Network) *links.St
 
 func ptr[T any](v T) *T { return &v }
 
-func latency(d time.Duration) pipelines.Shape { return pipelines.Shape{Latency: ptr(pipelines.Duration(d))} }
+func latency(d time.Duration) pipelines.Shape {
+	return pipelines.Shape{Latency: ptr(pipelines.Duration(d))}
+}
 
 // shaping is a wire that does what a state asks for: what the prober is held against.
 func shaping(state *links.State) wire {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,19 +122,27 @@ func flood(ctx context.Context, from *Endpoint, to netip.AddrPort, o ThroughputO
 	return time.Since(began), nil
 }
 
-// rate computes what came between the first quarter of what came, in which a link may let through more at once, and its
-// end.
+// rate computes what came after the first quarter, in which a link may let through more at once. It is the median over
+// several stretches, so that a machine that stood still for a moment, and then caught up, doesn't change it.
 func rate(came []int64, sent int, took time.Duration, bits int) Rate {
 	r := Rate{Sent: float64(sent-1) * float64(bits) / math.Max(took.Seconds(), 1e-9)}
-	middle := came[len(came)/4:]
-	if len(middle) < 2 {
+	middle := slices.Sorted(slices.Values(came[len(came)/4:]))
+	r.Packets = len(middle) - 1
+	if r.Packets < 1 {
+		r.Packets = 0
 		return r
 	}
-	first, last := middle[0], middle[0]
-	for _, at := range middle {
-		first, last = min(first, at), max(last, at)
+	stretches := min(max(r.Packets/stretch, 1), 9)
+	rates := make([]float64, stretches)
+	for i := range rates {
+		first, last := i*r.Packets/stretches, (i+1)*r.Packets/stretches
+		took := math.Max(float64(middle[last]-middle[first])/1e9, 1e-9)
+		rates[i] = float64((last-first)*bits) / took
 	}
-	r.Packets = len(middle) - 1
-	r.Received = float64(r.Packets) * float64(bits) / math.Max(float64(last-first)/1e9, 1e-9)
+	slices.Sort(rates)
+	r.Received = rates[stretches/2]
 	return r
 }
+
+// stretch is how many packets a part of a transfer has at least whose rate is computed by itself.
+const stretch = 20
