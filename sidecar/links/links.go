@@ -12,6 +12,7 @@
 package links
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -108,6 +109,11 @@ const DefaultQueue = 1000
 func (p Path) Shaped() bool {
 	return p.Latency > 0 || p.Jitter > 0 || p.Loss > 0 || p.Duplicate > 0 || p.Reorder > 0 || p.Corrupt > 0 || p.Bandwidth > 0
 }
+
+// UserSpace says whether only user space can do what is asked, whoever shapes else: packets cross a NAT, or the kernel's
+// netem doesn't do it. Linux refuses a netem that duplicates beside another one on the same link (since 6.1.147), and
+// keeps no jitter above 2.1 s.
+func (p Path) UserSpace() bool { return p.Translated || p.Duplicate > 0 || p.Jitter > math.MaxInt32 }
 
 // Route is what is asked of packets to a part of the data network. Of the routes of an instance that hold an address
 // the one with the longest prefix counts.

@@ -45,9 +45,10 @@ func (s *stand) untouched(from, to links.Instance) error {
 		atMost(what+": median latency", got.Quantile(.5), 0))
 }
 
-// wholesome says when packets came more than once, in another order or damaged.
+// wholesome says when packets came more than once, in another order or damaged. A few may change places whoever shapes:
+// those that come to a veth one right after the other on two processors.
 func wholesome(what string, got prober.Series) error {
-	if got.Duplicates+got.Reordered+got.Corrupted > 0 {
+	if got.Duplicates+got.Corrupted > 0 || got.Reordered > 1+got.Sent/100 {
 		return fmt.Errorf("%s: %d packets came again, %d late and %d damaged", what, got.Duplicates, got.Reordered, got.Corrupted)
 	}
 	return nil

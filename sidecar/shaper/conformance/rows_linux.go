@@ -204,8 +204,10 @@ func damages() []row {
 // corrupt checks a share of damaged packets. A bit may flip where it is noticed on the way, and the packet is lost, and few
 // where it hurts nobody.
 func (s *stand) corrupt(share float64) error {
-	got := s.series(s.a, s.b[0], prober.SeriesOptions{Packets: s.packets(3000), Interval: ms, Size: 1000})
-	return errors.Join(
+	// The receiver's kernel counts what it notices to be damaged among what it has lost, so that count means nothing here.
+	got, err := prober.Measure(s.Context(), s.endpoint(s.a), s.endpoint(s.b[0]),
+		prober.SeriesOptions{Packets: s.packets(3000), Interval: ms, Size: 1000})
+	return errors.Join(err,
 		drawn("corruption", got.Corrupted+got.Sent-got.Received, got.Sent, .97*share, share),
 		drawn("corruption that can be seen", got.Corrupted, got.Sent, .85*share, share))
 }
@@ -252,17 +254,27 @@ func bandwidths() []row {
 		}}})
 }
 
-// bandwidth checks how much gets through. Where the machine can't even send more than that, it is an upper bound.
+// bandwidth checks how much gets through. Where the machine can't even send more than that, it is an upper bound; and since
+// others compute on it too, the best of a few tries has to reach the lower one.
 func (s *stand) bandwidth(to links.Instance, want int64) error {
-	got, err := prober.Throughput(s.Context(), s.endpoint(s.a), s.endpoint(to), prober.ThroughputOptions{
-		Rate: want, For: max(time.Second, time.Duration(40*1500*8*float64(time.Second)/float64(want)))})
-	if err != nil {
-		return err
+	o := prober.ThroughputOptions{Rate: want, For: max(time.Second, time.Duration(40*1500*8*float64(time.Second)/float64(want)))}
+	from, at := s.endpoint(s.a), s.endpoint(to)
+	var low error
+	for range 4 {
+		got, err := prober.Throughput(s.Context(), from, at, o)
+		if err != nil {
+			return err
+		}
+		low = nil
+		if got.Received < .95*min(float64(want), .9*got.Sent) || got.Received > 1.05*float64(want) {
+			low = fmt.Errorf("%.2f of %.2f Mbit/s get through (%.2f were sent)", got.Received/1e6, float64(want)/1e6, got.Sent/1e6)
+		}
+		if low == nil || got.Received > float64(want) {
+			return low
+		}
+		s.Logf("measured again: %v", low)
 	}
-	if got.Received > 1.05*float64(want) || got.Received < .95*min(float64(want), got.Sent*.9) {
-		return fmt.Errorf("%.2f of %.2f Mbit/s get through (%.2f were sent)", got.Received/1e6, float64(want)/1e6, got.Sent/1e6)
-	}
-	return nil
+	return low
 }
 
 // shared sends to two instances at once by a link that they share.

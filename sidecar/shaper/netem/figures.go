@@ -1,11 +1,9 @@
 package netem
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/groundplan/groundplan/sidecar/links"
 )
@@ -38,20 +36,6 @@ func burst(bitsPerSecond int64) int64 { return max(bitsPerSecond/8/250, 3200) }
 
 // share is a probability as the kernel has it.
 func share(p float64) uint32 { return uint32(math.Round(min(max(p, 0), 1) * math.MaxUint32)) }
-
-// maxJitter is what the kernel can keep.
-const maxJitter = math.MaxInt32 * time.Nanosecond
-
-// check says what of a path the kernel can't do.
-func check(p links.Path) error {
-	if p.Jitter > maxJitter {
-		return fmt.Errorf("a jitter of %s is more than the %s that netem can have", p.Jitter, maxJitter.Truncate(time.Millisecond))
-	}
-	if p.Duplicate > 0 && p.DuplicateCorrelation > 0 {
-		return fmt.Errorf("a correlation of duplicates (%g %%) is more than can be had of netem", 100*p.DuplicateCorrelation)
-	}
-	return nil
-}
 
 // furthest is how far, in units of the jitter, a delay is from its mean at most: the kernel's tables end there.
 const furthest = 4

@@ -26,8 +26,8 @@ func (l *leaf) queueHandle() uint32   { return uint32(firstNetem+2*l.number+1) <
 
 // Attributes and constants of linux/pkt_sched.h and linux/rtnetlink.h that golang.org/x/sys/unix doesn't have.
 const (
-	tcaKind, tcaOptions, tcaStats2, tcaStab, tcaChain = 1, 2, 7, 8, 11
-	tcaStabBase                                       = 1
+	tcaKind, tcaOptions, tcaStats2, tcaStab = 1, 2, 7, 8
+	tcaStabBase                             = 1
 
 	tbfParms, tbfRate64, tbfBurst = 1, 4, 6
 
@@ -106,11 +106,9 @@ const (
 
 // uproot takes a tree away, with all packets in it.
 func (l *link) uproot() {
-	for _, parent := range []uint32{rootParent, clsact} {
-		request := nl.NewNetlinkRequest(unix.RTM_DELQDISC, 0)
-		request.AddData(&nl.TcMsg{Ifindex: int32(l.index), Parent: parent})
-		l.add(step{what: "no longer shaping", done: unix.ENOENT}, request)
-	}
+	request := nl.NewNetlinkRequest(unix.RTM_DELQDISC, 0)
+	request.AddData(&nl.TcMsg{Ifindex: int32(l.index), Parent: rootParent})
+	l.add(step{what: "no longer shaping", done: unix.ENOENT}, request)
 }
 
 // class makes or changes a class of the scheduler; rates are in bytes per second and bursts in bytes.

@@ -14,10 +14,7 @@
 // long, to be given to another path. Filters are exchanged as a whole, so that every packet is treated by the old state
 // or by the new one.
 //
-// Duplication isn't netem's: the kernel refuses a netem that duplicates beside any other on the same link. Packets are
-// doubled before they reach the tree (clsact), so a copy is delayed and lost by itself.
-//
-// Packets of translated paths pass unshaped: they are led through user space anyway, and shaped there.
+// Packets of paths that need user space (see links.Path.UserSpace) pass unshaped: they are led there, and shaped there.
 package netem
 
 import "log/slog"

@@ -152,11 +152,6 @@ func same(a, b []links.Route) bool {
 }
 
 func (p *place) change(k *socket, index int, routes []links.Route) error {
-	for _, r := range routes {
-		if err := check(r.Path); err != nil && shaped(r.Path) {
-			return fmt.Errorf("towards %s: %w", r.To, err)
-		}
-	}
 	l := link{index: index}
 	if p.tree == nil {
 		if !slices.ContainsFunc(routes, func(r links.Route) bool { return shaped(r.Path) }) {

@@ -9,6 +9,9 @@ import (
 	"github.com/groundplan/groundplan/sidecar/links"
 )
 
+// generation tells a tree's filters from those before; they stand in one of two places.
+type generation int
+
 // tree is what is in the kernel for one instance.
 type tree struct {
 	lanes   []*lane
@@ -16,7 +19,7 @@ type tree struct {
 	// classes counts those given out, leaves those among them that have a netem.
 	classes, leaves int
 	// generation tells the filters in force from those before.
-	generation int
+	generation generation
 }
 
 // lane is a bandwidth that some paths share.
@@ -40,9 +43,8 @@ type leaf struct {
 
 // filter leads packets to a class; 0: they pass at once.
 type filter struct {
-	to        netip.Prefix
-	class     uint16
-	duplicate float64
+	to    netip.Prefix
+	class uint16
 }
 
 // steps lead from what was in the kernel to what is to be there. Those of a tree have to be taken in this order.
@@ -91,7 +93,7 @@ func (t *tree) fit(routes []links.Route) (steps, error) {
 		if err != nil {
 			return steps{}, err
 		}
-		filters = append(filters, filter{to: r.To, class: leaf, duplicate: duplicate(r.Path)})
+		filters = append(filters, filter{to: r.To, class: leaf})
 	}
 	f.steps.filters = !slices.Equal(filters, t.filters)
 	t.filters = filters
@@ -112,25 +114,14 @@ func necessary(routes []links.Route) []links.Route {
 }
 
 // shaped says whether packets are shaped here.
-func shaped(p links.Path) bool { return p.Shaped() && !p.Translated }
-
-func duplicate(p links.Path) float64 {
-	if p.Translated {
-		return 0
-	}
-	return p.Duplicate
-}
+func shaped(p links.Path) bool { return p.Shaped() && !p.UserSpace() }
 
 // treatment is what of a path a leaf cares about, in one form. The zero value: nothing.
 func treatment(p links.Path) links.Path {
 	if !shaped(p) {
 		return links.Path{}
 	}
-	p.Duplicate, p.DuplicateCorrelation = 0, 0
-	if !p.Shaped() {
-		return links.Path{}
-	}
-	p.Policy, p.Private, p.Translated = links.Accept, false, false
+	p.Policy, p.Private, p.DuplicateCorrelation = links.Accept, false, 0
 	if p.Jitter == 0 {
 		p.Distribution = ""
 	}

@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/groundplan/groundplan/sidecar/links"
 )
@@ -155,3 +156,34 @@ func (t *flows) refresh(f *flow) {
 
 // passing is the path of what nothing is asked of.
 var passing = newPath(links.Path{})
+
+// mostPatience bounds patience, for the sake of the ring.
+const mostPatience = time.Millisecond
+
+// patience is how long a packet may lie unread, whichever path it is to take, so that it can still leave in time and with
+// as much to spare: half of what the quickest path takes at least.
+func patience(s *links.State) time.Duration {
+	least := 2 * mostPatience
+	seen := make(map[*links.Route]bool)
+	for _, i := range s.Seats().Instances {
+		routes := s.Routes(i.Slot)
+		if len(routes) == 0 || seen[&routes[0]] {
+			continue
+		}
+		seen[&routes[0]] = true
+		for _, r := range routes {
+			if r.Path.Shaped() || r.Path.Translated {
+				least = min(least, quickest(r.Path))
+			}
+		}
+	}
+	return least / 2
+}
+
+// quickest is the least that packets by a path take.
+func quickest(p links.Path) time.Duration {
+	if p.Reorder > 0 {
+		return 0
+	}
+	return max(p.Latency+time.Duration(float64(p.Jitter)*float64(spreadOf(p.Distribution)[0])), 0)
+}

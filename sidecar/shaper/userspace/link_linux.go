@@ -107,7 +107,8 @@ func (l *link) send(packets []*packet) (refused int, why error) {
 		l.vectors[i].SetLen(len(p.frame))
 	}
 	for from := 0; from < len(packets); {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(l.fd), uintptr(unsafe.Pointer(&l.messages[from])), uintptr(len(packets)-from), 0, 0, 0)
+		// It never blocks, so the Go scheduler needn't know.
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(l.fd), uintptr(unsafe.Pointer(&l.messages[from])), uintptr(len(packets)-from), 0, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno != 0: // of the first of them

