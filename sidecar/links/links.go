@@ -8,7 +8,12 @@
 //  2. what an instance's plan asks for its own outgoing packets: its default, then its longest matching rule;
 //  3. the events of `run` in force, in the order in which they began, each with `default`, then `links` row by row.
 //
-// Each layer is replaced whole, never added to.
+// Each layer is replaced whole, never added to. What is set of groups rather than links is laid over in the same way:
+// `inbound` of an event replaces that of the stage for the groups that it names, and `nat` takes them out of the router
+// that they were behind.
+//
+// NATs are of IPv4. Over IPv6 nothing gets past them: what comes from outside is lost, and who is behind one is rejected
+// at once, for programs to take IPv4 instead.
 package links
 
 import (
@@ -49,7 +54,8 @@ type Plan struct {
 }
 
 // Rule is the shape towards a part of the data network. Its policy replaces that of what it is laid over also when it is
-// empty, which stands for accept: a rule is how a plan makes an exception.
+// empty, which stands for accept: a rule is how a plan makes an exception. A rule for IPv4 addresses counts for the IPv6
+// addresses of the same instances as well, as if it were as long there; a longer one for IPv6 goes before it.
 type Rule struct {
 	To    netip.Prefix
 	Shape Shape
