@@ -85,7 +85,21 @@ func (a *app) root() *cobra.Command {
 	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.schemaCommand())
 	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
 	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())
+	completionCommand(root)
 	return root
+}
+
+// completionCommand is cobra's, which answers a shell that it doesn't know with its help and a status of 0.
+func completionCommand(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = args(cobra.NoArgs)
+			c.RunE = func(*cobra.Command, []string) error {
+				return usage(errors.New("for which shell? bash, zsh, fish or powershell"))
+			}
+		}
+	}
 }
 
 func (a *app) add(root *cobra.Command, group string, commands ...*cobra.Command) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,7 @@ func (a *app) collectCommand() *cobra.Command {
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return a.collect(args[0], o) }
 	o.form = output(cmd, "text", "json")
 	cmd.Flags().StringVar(&o.to, "to", "", "folder, empty or not there yet")
-	cmd.Flags().StringVar(&o.archive, "archive", "", "file ending in .tar.gz")
+	cmd.Flags().StringVar(&o.archive, "archive", "", "file ending in .tar.gz or .tgz")
 	exclusive(cmd, "to", "archive")
 	_ = cmd.MarkFlagDirname("to")
 	return cmd
@@ -41,6 +42,9 @@ type collected struct {
 }
 
 func (a *app) collect(prefix string, o collectOptions) error {
+	if o.archive != "" && !strings.HasSuffix(o.archive, ".tar.gz") && !strings.HasSuffix(o.archive, ".tgz") {
+		return usage(fmt.Errorf("--archive %s: it is a compressed tar file: name it .tar.gz or .tgz", o.archive))
+	}
 	_, folder, err := a.local(prefix)
 	if err != nil {
 		return err

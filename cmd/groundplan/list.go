@@ -30,13 +30,34 @@ func (a *app) listCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.list(cmd.Context(), o, *form) }
 	form = output(cmd, "text", "json")
 	cmd.Flags().StringVar(&o.pipeline, "pipeline", "", "only runs of that pipeline")
-	cmd.Flags().StringVar(&o.verdict, "verdict", "", "only runs with that verdict or status: passed, failed, invalid, cancelled, running, holding, interrupted")
+	cmd.Flags().StringVar(&o.verdict, "verdict", "", "only runs with that verdict or status: "+strings.Join(standings, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("verdict", cobra.FixedCompletions(standings, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVarP(&o.limit, "limit", "n", 20, "at most so many; 0: all")
 	cmd.Flags().BoolVar(&o.cells, "cells", false, "also the child runs of matrices")
 	return cmd
 }
 
+// standings are how a run can stand, or have ended.
+var standings = []string{
+	string(stage.Passed), string(stage.Failed), string(stage.Invalid), string(stage.Cancelled),
+	stage.StatusRunning, stage.StatusHolding, interrupted,
+}
+
+// check refuses what no run can be.
+func (o *listOptions) check() error {
+	if o.verdict != "" && !slices.Contains(standings, strings.ToLower(o.verdict)) {
+		return usage(fmt.Errorf("--verdict %s: choose one of %s", o.verdict, strings.Join(standings, ", ")))
+	}
+	if o.limit < 0 {
+		return usage(fmt.Errorf("--limit %d: it must be 0 (all) or more", o.limit))
+	}
+	return nil
+}
+
 func (a *app) list(ctx context.Context, o listOptions, form string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	config, err := a.config()
 	if err != nil {
 		return err
@@ -57,6 +78,7 @@ func (a *app) list(ctx context.Context, o listOptions, form string) error {
 	for i := range records {
 		records[i] = settle(records[i], session != nil)
 	}
+	known := len(records)
 	records = o.pick(records)
 	if form == "json" {
 		return a.json(append([]runs.Record{}, records...)) // an empty list is [], not null
@@ -64,8 +86,12 @@ func (a *app) list(ctx context.Context, o listOptions, form string) error {
 	if faults != nil {
 		a.tell("some runs can't be shown: %v", faults)
 	}
-	if len(records) == 0 {
+	switch {
+	case known == 0:
 		a.tell("No runs. `groundplan run FILE` starts one.")
+		return nil
+	case len(records) == 0:
+		a.tell("None of %s is like that.", count(known, "run"))
 		return nil
 	}
 	_, err = fmt.Fprint(a.out, report.Runs(a.out, records, time.Now()))
@@ -103,7 +129,7 @@ func (o *listOptions) pick(records []runs.Record) []runs.Record {
 	for _, rec := range records {
 		parent := cellID.FindStringSubmatch(rec.ID)
 		isCell := parent != nil && ids[parent[1]]
-		wanted := o.verdict == "" || strings.EqualFold(o.verdict, string(rec.Verdict)) || o.verdict == rec.Status
+		wanted := o.verdict == "" || strings.EqualFold(o.verdict, string(rec.Verdict)) || strings.EqualFold(o.verdict, rec.Status)
 		if (o.cells || !isCell) && (o.pipeline == "" || o.pipeline == rec.Pipeline) && wanted {
 			out = append(out, rec)
 		}

@@ -57,7 +57,9 @@ func TestWrongUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nonsense"}, {"run"}, {"run", "a", "b"}, {"list", "x"}, {"list", "--output", "xml"}, {"logs", "a", "b", "c"},
 		{"resume", "x", "--from", "a", "--skip"}, {"collect", "x", "--to", "a", "--archive", "b"}, {"status"}, {"--nope"},
-		{"run", "x.yaml", "--temporal", "no-port"}, {"suite"}, {"sidecar"},
+		{"run", "x.yaml", "--temporal", "no-port"}, {"suite"}, {"sidecar"}, {"completion"}, {"completion", "tcsh"}, {"schema", "x"},
+		{"list", "--verdict", "fine"}, {"list", "-n", "-1"}, {"collect", "x", "--archive", "x.zip"}, {"init", "--name", "Bad Name"},
+		{"dev", "x"}, {"dev", "--ui-port", "http"}, {"worker", "x"}, {"explain"}, {"validate"}, {"watch"}, {"cancel"}, {"metrics", "a", "b"},
 	} {
 		status, stdout, stderr := play(t, home, args...)
 		if status != exitUsage || stdout != "" || stderr == "" {
@@ -215,6 +217,8 @@ func TestPick(t *testing.T) {
 		{listOptions{pipeline: "v"}, []string{"v1.2", "r"}},
 		{listOptions{verdict: "failed"}, []string{"m"}},
 		{listOptions{verdict: "running"}, []string{"r"}},
+		{listOptions{verdict: "Running"}, []string{"r"}},
+		{listOptions{verdict: "cancelled"}, nil},
 		{listOptions{limit: 1}, []string{"m"}},
 	} {
 		var got []string
