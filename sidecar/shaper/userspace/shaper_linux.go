@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +77,6 @@ func New(o Options) (*Shaper, error) {
 	started := make(chan struct{})
 	go s.run(started)
 	<-started
-	if os.Getenv("HURRY") != "" { hurryOthers(s.tid) }
 	return s, nil
 }
 
@@ -149,7 +147,6 @@ func (s *Shaper) Apply(ctx context.Context, state *links.State) error {
 	}
 	// What has been asked for is carried out, also when nobody waits for it any more.
 	s.state = state
-	if os.Getenv("HURRY") != "" { hurryOthers(s.tid) }
 	done := s.ask(change{state: state, patience: patience(state), done: make(chan struct{})})
 	select {
 	case <-done:

@@ -1,9 +1,7 @@
 package userspace
 
 import (
-	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"time"
 	"unsafe"
@@ -26,7 +24,7 @@ func (s *Shaper) run(started chan<- struct{}) {
 	s.tid = unix.Gettid()
 	s.hurry()
 	close(started)
-	var emptied int64 // when the ring was last seen empty
+	var earliest int64 // what is read next arrived no earlier
 	out := make([]*packet, 0, batch)
 	for {
 		select {
@@ -41,7 +39,7 @@ func (s *Shaper) run(started chan<- struct{}) {
 			}
 		default:
 		}
-		read := s.read(&emptied)
+		read := s.read(&earliest)
 		sent := s.send(out)
 		if !read && !sent {
 			s.wait()
@@ -63,39 +61,24 @@ func (s *Shaper) hurry() {
 	}
 }
 
-// hurryOthers has the other threads of this process run before those of other processes. When the Go scheduler interrupts
-// the thread that shapes, as it does with any goroutine every 10 ms, it takes another one of its threads to go on: with
-// the processors busy, by instances say, packets would wait until that one's turn comes. What these threads start is not
-// favoured.
-func hurryOthers(but int) {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	favoured := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Flags: unix.SCHED_FLAG_RESET_ON_FORK, Nice: -20}
-	for _, task := range tasks {
-		if tid, err := strconv.Atoi(task.Name()); err == nil && tid != but {
-			_ = unix.SchedSetAttr(tid, &favoured, 0) // not permitted without root
-		}
-	}
-}
-
-// read takes in what has arrived, and says whether it stopped before the ring was empty.
-func (s *Shaper) read(emptied *int64) (more bool) {
+// read takes in what has arrived, in that order, and says whether it stopped before the ring was empty.
+func (s *Shaper) read(earliest *int64) (more bool) {
 	t := time.Now()
 	now := int64(t.Sub(s.began))
 	toOurs := now - t.UnixNano()
 	for range turnFrames {
 		frame, wall := s.link.arrived()
 		if frame == nil {
-			*emptied = now
+			*earliest = max(*earliest, now)
 			return false
 		}
 		at := wall + toOurs
 		if at > now+int64(skew) {
 			at = now
 		}
-		s.engine.arrive(frame, max(at, *emptied))
+		// Both clocks can't be read at the same moment: without this packets might change places.
+		*earliest = max(*earliest, at)
+		s.engine.arrive(frame, *earliest)
 		s.link.done()
 	}
 	return true
