@@ -143,7 +143,7 @@ func (s *stage) rises(m *member) bool {
 		return false
 	}
 	m.before = used{peak: m.down.PeakMemory, cpu: m.down.CPU}
-	m.down, m.fall, m.report = nil, nil, outcome.Report{}
+	m.down, m.fall, m.report, m.paused = nil, nil, outcome.Report{}, false
 	m.entered = make(chan struct{})
 	m.seen.Store(0)
 	return true

@@ -44,10 +44,10 @@ func (h happenings) Begin(ctx context.Context, e pipelines.Event) ([]string, err
 	case e.Network != nil:
 		return nil, s.keeper.shaping.Begin(ctx, links.Event{Name: s.overlay(e), Network: *e.Network})
 	case e.Kill != nil:
-		chosen := s.choose(e.Name, *e.Kill)
+		chosen := s.choose(e.Name, *e.Kill, func(m *member) bool { return true })
 		return namesOf(chosen), s.fell(e, chosen)
 	case e.Pause != nil:
-		chosen := s.choose(e.Name, *e.Pause)
+		chosen := s.choose(e.Name, *e.Pause, func(m *member) bool { return !m.paused }) // else two would let go of it
 		return namesOf(chosen), s.freeze(chosen)
 	}
 	return nil, errors.New("it asks for nothing")
@@ -142,8 +142,8 @@ func several(names []string) string {
 	return fmt.Sprintf("%d instances (%s, …)", len(names), strings.Join(names[:mostNamed], ", "))
 }
 
-// choose draws the members that an event is about.
-func (s *stage) choose(event string, c pipelines.Choice) []*member {
+// choose draws the members that an event is about, among those that still run and are fit.
+func (s *stage) choose(event string, c pipelines.Choice, fit func(*member) bool) []*member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := 0
@@ -153,7 +153,7 @@ func (s *stage) choose(event string, c pipelines.Choice) []*member {
 			continue
 		}
 		all++
-		if m.standsLocked() {
+		if m.standsLocked() && fit(m) {
 			running[m.place.index] = m
 		}
 	}

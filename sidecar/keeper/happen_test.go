@@ -228,6 +228,26 @@ func TestPaused(t *testing.T) {
 	}
 }
 
+// TestPausesThatOverlap has an event find only those that no other one has stopped, and a kill find all.
+func TestPausesThatOverlap(t *testing.T) {
+	b := newBench(t)
+	b.place(shell("g", 3, "sleep 7569"))
+	b.open("k1", control.RunStage{Groups: []string{"g"}, Events: []pipelines.Event{
+		{Name: "one", At: after(100 * ms), Pause: &pipelines.Choice{Group: "g", Indices: []int{0, 1}, For: 300 * ms}},
+		{Name: "two", At: after(200 * ms), Pause: &pipelines.Choice{Group: "g", For: 3600000 * ms}},
+		{Name: "three", At: pipelines.Anchor{Event: "one", Healed: true}, Kill: &pipelines.Choice{Group: "g"}},
+	}})
+	b.end("k1")
+	var texts []string
+	for _, line := range b.happened() {
+		texts = append(texts, line.Text)
+	}
+	want := []string{"the event one stopped g/0, g/1", "the event two stopped g/2", "the event one is over: let go of g/0, g/1", "the event three killed g/0, g/1, g/2"}
+	if !slices.Equal(texts, want) {
+		t.Errorf("%q", texts)
+	}
+}
+
 func TestPausedToTheEnd(t *testing.T) {
 	b := newBench(t)
 	b.place(shell("g", 2, "sleep 7566"))

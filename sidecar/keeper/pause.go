@@ -12,6 +12,7 @@ import (
 // freeze stops every process of members. One that is just being stopped may have started another: it looks until it
 // finds none that it hasn't stopped.
 func (s *stage) freeze(members []*member) error {
+	s.pausing(members, true)
 	for _, m := range members {
 		m.signal(unix.SIGSTOP)
 	}
@@ -20,10 +21,19 @@ func (s *stage) freeze(members []*member) error {
 
 // thaw lets go of every process of members.
 func (s *stage) thaw(members []*member) error {
+	s.pausing(members, false)
 	for _, m := range members {
 		m.signal(unix.SIGCONT)
 	}
 	return s.signalAll(members, unix.SIGCONT)
+}
+
+func (s *stage) pausing(members []*member, paused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range members {
+		m.paused = paused
+	}
 }
 
 // signalAll sends a signal to every process in the members' namespaces, each once, until it finds no more.

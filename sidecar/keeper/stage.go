@@ -101,6 +101,7 @@ type member struct {
 	started time.Time // the first time
 	running bool
 	ended   bool
+	paused  bool              // by an event
 	fall    *fall             // an event has killed it
 	down    *control.Instance // what it was when an event killed it, while it waits to be started again
 	report  outcome.Report

@@ -73,7 +73,7 @@ func (s *stage) openGate() {
 // openAtOnce lets go of all by one signal to every process there is, and reports whether it could. One after the other
 // they would take the processor from whoever lets go of them: a thousand then start seconds apart, not milliseconds. But
 // it takes the first process of a PID namespace, or others would be meant too, and no second stage whose instances may
-// be held just now.
+// be held just now, or stopped by an event.
 func (s *stage) openAtOnce() bool {
 	k := s.keeper
 	k.mu.RLock() // no other stage is opened meanwhile
