@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/groundplan/groundplan/sdk"
@@ -19,13 +20,14 @@ var kinds = slices.Sorted(maps.Keys(expected))
 func TestEachKindIsFoundOut(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(string(k), func(t *testing.T) {
-			t.Parallel()
-			n := newNet()
-			at := withServices(t, n)
-			found, err := n.add(k).player(at...).explore(t.Context())
-			if err != nil || found != expected[k] {
-				t.Errorf("%v, %v; want %v", found, err, expected[k])
-			}
+			synctest.Test(t, func(t *testing.T) {
+				n := newNet()
+				at := withServices(t, n)
+				found, err := n.add(k).player(at...).explore(t.Context())
+				if err != nil || found != expected[k] {
+					t.Errorf("%v, %v; want %v", found, err, expected[k])
+				}
+			})
 		})
 	}
 }
@@ -48,37 +50,44 @@ func TestWhoMeetsWhom(t *testing.T) {
 	for _, a := range kinds {
 		for _, b := range kinds {
 			t.Run(string(a)+" and "+string(b), func(t *testing.T) {
-				t.Parallel()
-				n := newNet()
-				at := withServices(t, n)
-				var sides [2]*hole
-				var outsides [2]netip.AddrPort
-				for i, k := range []kind{a, b} {
-					l, err := n.add(k).player().line()
-					if err != nil {
-						t.Fatal(err)
+				synctest.Test(t, func(t *testing.T) {
+					first, second := meet(t, a, b)
+					if want := punchable(a, b); first != want || second != want {
+						t.Errorf("one says %v, the other %v, want %v", first, second, want)
 					}
-					if outsides[i], err = l.outside(t.Context(), at[0].First); err != nil {
-						t.Fatal(err)
-					}
-					sides[i] = &hole{line: l, token: pair(1, 2)}
-				}
-				sides[0].peer, sides[1].peer = outsides[1], outsides[0]
-				var work sync.WaitGroup
-				for _, h := range sides {
-					work.Go(func() {
-						if err := h.dig(t.Context(), time.Second); err != nil {
-							t.Error(err)
-						}
-					})
-				}
-				work.Wait()
-				if want := punchable(a, b); sides[0].met != want || sides[1].met != want {
-					t.Errorf("one says %v, the other %v, want %v", sides[0].met, sides[1].met, want)
-				}
+				})
 			})
 		}
 	}
+}
+
+// meet has two of these kinds dig a hole, and tells what either thinks of it.
+func meet(t *testing.T, a, b kind) (first, second bool) {
+	n := newNet()
+	at := withServices(t, n)
+	var sides [2]*hole
+	var outsides [2]netip.AddrPort
+	for i, k := range []kind{a, b} {
+		l, err := n.add(k).player().line()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outsides[i], err = l.outside(t.Context(), at[0].First); err != nil {
+			t.Fatal(err)
+		}
+		sides[i] = &hole{line: l, token: pair(1, 2)}
+	}
+	sides[0].peer, sides[1].peer = outsides[1], outsides[0]
+	var work sync.WaitGroup
+	for _, h := range sides {
+		work.Go(func() {
+			if err := h.dig(t.Context(), time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	return sides[0].met, sides[1].met
 }
 
 func TestWhoReachesWhomUnasked(t *testing.T) {
@@ -117,22 +126,24 @@ func TestWhoReachesWhomUnasked(t *testing.T) {
 
 func TestMappingsEnd(t *testing.T) {
 	for k, lasts := range map[kind]bool{open: true, fullCone: false, symmetric: false} {
-		n := newNet()
-		n.timeout = 300 * time.Millisecond
-		at := withServices(t, n)
 		for _, keep := range []bool{false, true} {
 			t.Run(string(k), func(t *testing.T) {
-				l, err := n.add(k).player().line()
-				if err != nil {
-					t.Fatal(err)
-				}
-				w := listener{line: l, timeout: n.timeout, keep: keep}
-				if err := w.listen(t.Context(), at[0].First); err != nil {
-					t.Fatal(err)
-				}
-				if all := w.last == tickCount; all != (lasts || keep) || w.last == 0 {
-					t.Errorf("kept %v: the last of %d was %d", keep, tickCount, w.last)
-				}
+				synctest.Test(t, func(t *testing.T) {
+					n := newNet()
+					n.timeout = time.Minute
+					at := withServices(t, n)
+					l, err := n.add(k).player().line()
+					if err != nil {
+						t.Fatal(err)
+					}
+					w := listener{line: l, timeout: n.timeout, keep: keep}
+					if err := w.listen(t.Context(), at[0].First); err != nil {
+						t.Fatal(err)
+					}
+					if all := w.last == tickCount; all != (lasts || keep) || w.last == 0 {
+						t.Errorf("kept %v: the last of %d was %d", keep, tickCount, w.last)
+					}
+				})
 			})
 		}
 	}

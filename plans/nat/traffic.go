@@ -15,7 +15,7 @@ import (
 
 const (
 	// streamSize is how many bytes go out by TCP and come back.
-	streamSize = 256 << 10
+	streamSize = 32 << 10
 	// largeSize is the size of a message that takes several fragments.
 	largeSize = 4000
 	// closedPort is one that nobody listens on.

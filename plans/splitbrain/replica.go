@@ -139,7 +139,7 @@ func (c client) do(ctx context.Context, method, url string, body io.Reader, read
 }
 
 // pause is how long is waited before something is tried again.
-const pause = 100 * time.Millisecond
+const pause = 200 * time.Millisecond
 
 // replicate brings every change of the register to a peer until ctx ends, however long that can't be reached.
 func (r *replica) replicate(ctx context.Context, c client, url string) {
