@@ -32,15 +32,18 @@ func newTap(t *testing.T, r *rig) *tap {
 	return c
 }
 
-// packets are all that have come for an address, as frames.
-func (c *tap) packets(to netip.Addr) [][]byte {
-	time.Sleep(10 * time.Millisecond)
+// packets are all that have come for an address, as frames. It waits so long for a first one.
+func (c *tap) packets(to netip.Addr, wait time.Duration) [][]byte {
 	var all [][]byte
-	for {
+	for begin := time.Now(); ; {
 		b := make([]byte, 2048)
 		n, from, err := unix.Recvfrom(c.fd, b, 0)
-		if err != nil {
+		switch {
+		case err != nil && (len(all) > 0 || time.Since(begin) > wait):
 			return all
+		case err != nil:
+			time.Sleep(time.Millisecond)
+			continue
 		}
 		if l, ok := from.(*unix.SockaddrLinklayer); !ok || l.Pkttype == unix.PACKET_OUTGOING || n < 34 || b[14]>>4 == 6 && n < 54 {
 			continue
@@ -88,9 +91,13 @@ func slowAndNAT() links.Layers {
 // taken says whether the tap sees what a slot sends to an address.
 func (r *rig) taken(t *testing.T, c *tap, from int, to netip.Addr, want bool) {
 	t.Helper()
-	c.packets(to)
-	r.try(from, "udp", to)
-	if got := len(c.packets(to)) == 1; got != want {
+	c.packets(to, 0)
+	wait := silence
+	if want {
+		wait = patience
+	}
+	r.try(from, "udp", to, silence/4)
+	if got := len(c.packets(to, wait)) == 1; got != want {
 		t.Errorf("the shaper gets what %d sends to %s: %v, and should: %v", from, to, got, want)
 	}
 }
@@ -110,7 +117,7 @@ func TestWhatTheShaperGets(t *testing.T) {
 		r.taken(t, tap, c.Slot, b.Data, true)
 		r.taken(t, tap, c.Slot, r.seats.Instances[3].Data, false)
 		r.taken(t, tap, b.Slot, c.Data, false)
-		if got := r.try(c.Slot, "udp", b.Data6); got != "permission denied" {
+		if got := r.try(c.Slot, "udp", b.Data6, patience); got != "permission denied" {
 			t.Errorf("over IPv6 from behind a NAT: %s", got)
 		}
 		r.wantSilent(t, a.Slot, c.Slot)
@@ -137,20 +144,20 @@ func TestWhatComesBackPasses(t *testing.T) {
 		r.serve(t, 1)
 		to := r.seats.Instances[1].Data
 		r.apply(t, stage(pipelines.Link{From: "a", To: "b", Shape: pipelines.Shape{Latency: ptr(pipelines.Duration(1))}}))
-		c, err := r.dial(0, "udp", to)
+		c, err := r.dial(0, "udp", to, patience)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		_, _ = c.Write([]byte("hello"))
-		frames := tap.packets(to)
+		frames := tap.packets(to, patience)
 		if len(frames) != 1 {
 			t.Fatalf("%d frames", len(frames))
 		}
 		r.apply(t, stage(link("a", "b", "drop")))
 		tap.send(t, r, frames[0])
 		b := make([]byte, 8)
-		_ = c.SetDeadline(time.Now().Add(silence))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		if n, err := c.Read(b); err != nil || string(b[:n]) != "hello" {
 			t.Errorf("what came back from the shaper had no answer: %q, %v", b[:n], err)
 		}

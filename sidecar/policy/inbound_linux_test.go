@@ -27,12 +27,12 @@ func TestInbound(t *testing.T) {
 		var before []flow
 		for _, to := range []netip.Addr{r.seats.Instances[2].Data, r.seats.Instances[2].Data6} {
 			for _, network := range []string{"tcp", "udp"} {
-				c, err := r.dial(0, network, to)
+				c, err := r.dial(0, network, to, patience)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer c.Close()
-				if err := exchange(c, 8); err != nil {
+				if err := exchange(c, 8, patience); err != nil {
 					t.Fatal(err)
 				}
 				before = append(before, flow{network + " to " + to.String(), c})
@@ -42,7 +42,7 @@ func TestInbound(t *testing.T) {
 			t.Helper()
 			for _, f := range before {
 				for _, size := range []int{8, 4000} { // the second in several packets
-					if err := exchange(f, size); err != nil {
+					if err := exchange(f, size, patience); err != nil {
 						t.Errorf("what began before is cut: %s with %d bytes: %v", f.what, size, err)
 					}
 				}
@@ -58,7 +58,11 @@ func TestInbound(t *testing.T) {
 			from, to int
 			want     bool
 		}{{0, 2, false}, {2, 0, true}, {0, 1, true}} {
-			if got := r.pings(t, c.from, c.to); got != c.want {
+			wait := silence
+			if c.want {
+				wait = patience
+			}
+			if got := r.pings(t, c.from, c.to, wait); got != c.want {
 				t.Errorf("a ping from %d to %d is answered: %v", c.from, c.to, got)
 			}
 		}
@@ -99,7 +103,7 @@ func TestHolePunching(t *testing.T) {
 		_, _ = ends[0].Write([]byte("too"))
 		for slot, want := range []string{"came", "too"} {
 			b := make([]byte, 8)
-			_ = ends[slot].SetDeadline(time.Now().Add(silence))
+			_ = ends[slot].SetDeadline(time.Now().Add(patience))
 			if n, err := ends[slot].Read(b); err != nil || string(b[:n]) != want {
 				t.Errorf("%d got %q, %v, and should get %q", slot, b[:n], err, want)
 			}
@@ -108,7 +112,7 @@ func TestHolePunching(t *testing.T) {
 }
 
 // pings says whether an echo request over IPv4 is answered.
-func (r *rig) pings(t *testing.T, from, to int) bool {
+func (r *rig) pings(t *testing.T, from, to int, wait time.Duration) bool {
 	t.Helper()
 	var c net.PacketConn
 	err := r.Inside(from, func() (err error) {
@@ -119,7 +123,7 @@ func (r *rig) pings(t *testing.T, from, to int) bool {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(silence))
+	_ = c.SetDeadline(time.Now().Add(wait))
 	// An echo request with a check sum of its eight bytes.
 	b := []byte{8, 0, 0, 0, 0x67, byte(from), 0, byte(to)}
 	sum := uint32(0x0800) + 0x6700 + uint32(from) + uint32(to)
@@ -142,26 +146,26 @@ func (r *rig) pings(t *testing.T, from, to int) bool {
 
 // TestFlowsStayWhileTheyAreUsed goes on beyond the time after which a silent flow is forgotten.
 func TestFlowsStayWhileTheyAreUsed(t *testing.T) {
-	flowTimeout = 500
+	flowTimeout = 2000
 	inSidecar(t, Options{}, true, []string{"a:1", "b:1"}, func(t *testing.T, r *rig) {
 		r.serve(t, 1)
-		c, err := r.dial(0, "udp", r.seats.Instances[1].Data)
+		c, err := r.dial(0, "udp", r.seats.Instances[1].Data, patience)
 		if err == nil {
 			defer c.Close()
-			err = exchange(c, 8)
+			err = exchange(c, 8, patience)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.apply(t, blocked("drop", "b"))
-		for range 15 {
-			time.Sleep(100 * time.Millisecond)
-			if err := exchange(c, 8); err != nil {
+		for range 8 {
+			time.Sleep(300 * time.Millisecond)
+			if err := exchange(c, 8, patience); err != nil {
 				t.Fatalf("a flow in use is cut: %v", err)
 			}
 		}
-		time.Sleep(time.Second)
-		if exchange(c, 8) == nil {
+		time.Sleep(3 * time.Second)
+		if exchange(c, 8, silence) == nil {
 			t.Error("a flow that was silent for long is still remembered")
 		}
 	})
