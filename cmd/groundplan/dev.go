@@ -44,6 +44,9 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err != nil {
 		return err
 	}
+	if config.Temporal != "" {
+		return usage(fmt.Errorf("`groundplan dev` keeps embedded services up, and Temporal is external (%s): run `groundplan worker`, or take that setting away", config.Temporal))
+	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	err = worker.Dev(ctx, config, func(info worker.Info) {

@@ -61,6 +61,10 @@ func (a *app) logs(ctx context.Context, args []string, o logsOptions) error {
 	if errors.Is(err, context.Canceled) {
 		return nil // Ctrl-C is how one leaves a log
 	}
+	var nobody *logs.NobodyError
+	if errors.As(err, &nobody) {
+		return usage(err)
+	}
 	return err
 }
 

@@ -62,6 +62,11 @@ type Options struct {
 // maxLine is where a line without an end is broken, in bytes.
 const maxLine = 1 << 20
 
+// NobodyError says which group or instance of a selection the run doesn't have.
+type NobodyError struct{ text string }
+
+func (e *NobodyError) Error() string { return e.text }
+
 // Read hands every line of the selected instances of a run to take: instance by instance what is there, then as it
 // comes. A selection that fits no instance is an error once it is clear that there won't be one.
 func Read(ctx context.Context, folder runs.Folder, s Selection, o Options, take func(Line) error) error {
@@ -146,9 +151,9 @@ func (r *reader) nothing() error {
 	case len(groups) == 0:
 		return fmt.Errorf("%s holds no outputs: no instance was placed, or they were removed", r.folder)
 	case r.selection.Index >= 0 && slices.Contains(groups, r.selection.Group):
-		return fmt.Errorf("group %s has no instance %d", r.selection.Group, r.selection.Index)
+		return &NobodyError{fmt.Sprintf("group %s has no instance %d", r.selection.Group, r.selection.Index)}
 	}
-	return fmt.Errorf("the run has no group %q; it has %s", r.selection.Group, strings.Join(groups, ", "))
+	return &NobodyError{fmt.Sprintf("the run has no group %q; it has %s", r.selection.Group, strings.Join(groups, ", "))}
 }
 
 func (r *reader) root() string { return filepath.Join(string(r.folder), "outputs") }
