@@ -20,6 +20,9 @@ func (s *stand) series(from, to links.Instance, o prober.SeriesOptions) prober.S
 
 func (s *stand) between(from, to *prober.Endpoint, o prober.SeriesOptions) prober.Series {
 	s.Helper()
+	if o.Patience == 0 {
+		o.Patience = 400 * time.Millisecond // no row has a longer latency
+	}
 	for range 3 {
 		got, err := prober.Measure(s.Context(), from, to, o)
 		switch {

@@ -245,7 +245,7 @@ func bandwidths() []row {
 			back:  pipelines.Shape{Bandwidth: rate(10e6), Latency: delay(50 * ms)},
 			check: func(s *stand) error {
 				// Of 1,500 bytes 1,448 are data.
-				got := s.upload(s.a, s.b[0], 1500*ms, 4500*ms) * 1500 / 1448
+				got := s.upload(s.a, s.b[0], 1500*ms, 4000*ms) * 1500 / 1448
 				if got < .9*10e6 || got > 1.06*10e6 {
 					return fmt.Errorf("TCP over 10 Mbit/s with 50 ms each way: %.2f Mbit/s", got/1e6)
 				}
@@ -254,27 +254,17 @@ func bandwidths() []row {
 		}}})
 }
 
-// bandwidth checks how much gets through. Where the machine can't even send more than that, it is an upper bound; and since
-// others compute on it too, the best of a few tries has to reach the lower one.
+// bandwidth checks how much gets through. Where the machine can't even send more than that, it is an upper bound.
 func (s *stand) bandwidth(to links.Instance, want int64) error {
-	o := prober.ThroughputOptions{Rate: want, For: max(time.Second, time.Duration(40*1500*8*float64(time.Second)/float64(want)))}
-	from, at := s.endpoint(s.a), s.endpoint(to)
-	var low error
-	for range 4 {
-		got, err := prober.Throughput(s.Context(), from, at, o)
-		if err != nil {
-			return err
-		}
-		low = nil
-		if got.Received < .95*min(float64(want), .9*got.Sent) || got.Received > 1.05*float64(want) {
-			low = fmt.Errorf("%.2f of %.2f Mbit/s get through (%.2f were sent)", got.Received/1e6, float64(want)/1e6, got.Sent/1e6)
-		}
-		if low == nil || got.Received > float64(want) {
-			return low
-		}
-		s.Logf("measured again: %v", low)
+	got, err := prober.Throughput(s.Context(), s.endpoint(s.a), s.endpoint(to), prober.ThroughputOptions{
+		Rate: want, For: max(time.Second, time.Duration(40*1500*8*float64(time.Second)/float64(want)))})
+	if err != nil {
+		return err
 	}
-	return low
+	if got.Received < .95*min(float64(want), .9*got.Sent) || got.Received > 1.05*float64(want) {
+		return fmt.Errorf("%.2f of %.2f Mbit/s get through (%.2f were sent)", got.Received/1e6, float64(want)/1e6, got.Sent/1e6)
+	}
+	return nil
 }
 
 // shared sends to two instances at once by a link that they share.

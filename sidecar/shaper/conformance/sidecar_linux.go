@@ -35,7 +35,7 @@ func Main(m *testing.M) {
 		err = launch.Prepare()
 		if err == nil {
 			flag.Parse()
-			_ = flag.Set("test.parallel", "12") // tests of shaping wait more than they work
+			_ = flag.Set("test.parallel", "20") // tests of shaping wait more than they work
 			os.Exit(m.Run())
 		}
 	default:
