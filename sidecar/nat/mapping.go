@@ -21,6 +21,9 @@ type mapping struct {
 	outside outsideKey
 	// sessions are those of the mapping by their remote endpoint. It lives as long as one of them does.
 	sessions map[endpoint]*session
+	// addresses counts the sessions by their remote address, where the filter asks for that: most packets that nobody has
+	// asked for are then told from others without looking at every session.
+	addresses map[uint32]int
 }
 
 // session is what a mapping has to do with one remote endpoint.
@@ -55,7 +58,7 @@ func (m *mapping) live(now time.Duration) bool {
 func (m *mapping) latest(now time.Duration, wanted func(endpoint) bool) (time.Duration, bool) {
 	for remote, s := range m.sessions {
 		if s.expires <= now {
-			delete(m.sessions, remote)
+			m.drop(remote)
 		} else if wanted(remote) {
 			return s.expires, true
 		}
@@ -68,7 +71,7 @@ func (m *mapping) forget(now time.Duration) {
 	looked := 0
 	for remote, s := range m.sessions {
 		if s.expires <= now {
-			delete(m.sessions, remote)
+			m.drop(remote)
 		}
 		if looked++; looked == sample {
 			return
@@ -80,8 +83,22 @@ func (m *mapping) forget(now time.Duration) {
 func (m *mapping) open(remote endpoint, expires, now time.Duration) *session {
 	m.forget(now)
 	s := &session{expires: expires}
+	if m.addresses != nil && m.sessions[remote] == nil {
+		m.addresses[remote.address]++
+	}
 	m.sessions[remote] = s
 	return s
+}
+
+// drop forgets a session that is there.
+func (m *mapping) drop(remote endpoint) {
+	delete(m.sessions, remote)
+	if m.addresses == nil {
+		return
+	}
+	if m.addresses[remote.address]--; m.addresses[remote.address] == 0 {
+		delete(m.addresses, remote.address)
+	}
 }
 
 // follow keeps track of a TCP connection by a segment's flags. Every segment counts, in either direction.

@@ -316,6 +316,15 @@ func TestWhatIsOverIsForgotten(t *testing.T) {
 	if len(near.inside) != len(near.outside) || len(far.inside) != len(far.outside) {
 		t.Error("mappings are found from one side only")
 	}
+	for _, m := range near.inside {
+		sum := 0
+		for _, n := range m.addresses {
+			sum += n
+		}
+		if sum != len(m.sessions) {
+			t.Errorf("%d sessions are counted as %d", len(m.sessions), sum)
+		}
+	}
 	for _, r := range []*router{near, far} {
 		sum := 0
 		for _, n := range r.used {

@@ -379,3 +379,24 @@ func BenchmarkTranslate(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkUnasked is of packets that nobody asked for, at a mapping with 10,000 sessions.
+func BenchmarkUnasked(b *testing.B) {
+	for _, of := range types {
+		b.Run(string(of), func(b *testing.B) {
+			n := New(7, nil)
+			if err := n.Apply(routersOf(of, of), people()); err != nil {
+				b.Fatal(err)
+			}
+			for i := range 10_000 {
+				n.Translate(udp(aliceAt+":5000", fmt.Sprintf("%s:%d", samAt, 1+i), ""), alice, begin)
+			}
+			packet, work := udp(tomAt+":53", nearAt+":5000", ""), make([]byte, 28)
+			b.ReportAllocs()
+			for b.Loop() {
+				copy(work, packet)
+				n.Translate(work, tom, begin)
+			}
+		})
+	}
+}

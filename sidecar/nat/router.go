@@ -201,6 +201,9 @@ func (r *router) admits(m *mapping, remote endpoint, now time.Duration) (until t
 	case endpointIndependent:
 		return m.latest(now, func(endpoint) bool { return true })
 	case addressDependent:
+		if m.addresses[remote.address] == 0 {
+			return 0, false
+		}
 		return m.latest(now, func(known endpoint) bool { return known.address == remote.address })
 	default:
 		return 0, false
@@ -240,6 +243,9 @@ func (r *router) add(key insideKey, p *packet, slot int, now time.Duration) *map
 		return nil
 	}
 	m := &mapping{slot: slot, inside: key, outside: outside, sessions: map[endpoint]*session{}}
+	if r.filtering == addressDependent {
+		m.addresses = map[uint32]int{}
+	}
 	r.inside[key], r.outside[outside] = m, m
 	r.used[portKey{outside.protocol, outside.port}]++
 	return m
