@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ type arrival struct {
 // Report is what a meter says about a series.
 type Report struct {
 	Received, Duplicates, Reordered, Corrupted int
-	// Rate is in bits per second of IP packets, over the last three quarters of what came; 0 when that is too little.
+	// Rate is in bits per second of IP packets, without the first quarter of them; 0 when too few came.
 	Rate float64
 }
 
@@ -123,14 +124,29 @@ func (m *meter) report(key uint64) Report {
 		return Report{}
 	}
 	r := Report{Received: len(t.came), Duplicates: t.duplicates, Reordered: t.reordered, Corrupted: t.corrupted}
-	if middle := t.arrivals[len(t.arrivals)/4:]; len(middle) > 10 {
+	r.Rate = rate(t.arrivals[len(t.arrivals)/4:])
+	return r
+}
+
+// rate is the median over stretches, so that a machine that stood still for a moment, and then caught up, doesn't change
+// it; 0 when too little came.
+func rate(arrivals []arrival) float64 {
+	const stretches = 7
+	n := (len(arrivals) - 1) / stretches
+	if n < 3 {
+		return 0
+	}
+	var rates []float64
+	for i := range stretches {
 		bits := 0
-		for _, a := range middle[1:] {
+		for _, a := range arrivals[i*n+1 : (i+1)*n+1] {
 			bits += a.bits
 		}
-		r.Rate = float64(bits) / max(middle[len(middle)-1].at.Sub(middle[0].at).Seconds(), 1e-9)
+		took := arrivals[(i+1)*n].at.Sub(arrivals[i*n].at)
+		rates = append(rates, float64(bits)/max(took.Seconds(), 1e-9))
 	}
-	return r
+	slices.Sort(rates)
+	return rates[stretches/2]
 }
 
 // answer sends back what comes over TCP.

@@ -52,7 +52,7 @@ func (s *session) shape(ctx context.Context, l sdk.Link) error {
 }
 
 func (s *session) trips(ctx context.Context, to endpoint, underWay time.Duration) (Trips, error) {
-	return echo(ctx, to, 40, 5*time.Millisecond, underWay+settle)
+	return echo(ctx, to, 40, 5*time.Millisecond, underWay+patience)
 }
 
 // packets are what series of the steps have: for shares around 10 % that is ± 5 %.
@@ -63,7 +63,7 @@ func (s *session) counted(ctx context.Context, to member, underWay time.Duration
 }
 
 func latency(ctx context.Context, s *session, to, _ member) error {
-	const asked = 30 * time.Millisecond
+	const asked = 50 * time.Millisecond
 	if err := s.shape(ctx, sdk.Link{Latency: asked}); err != nil {
 		return err
 	}
@@ -72,11 +72,11 @@ func latency(ctx context.Context, s *session, to, _ member) error {
 }
 
 func jitter(ctx context.Context, s *session, to, _ member) error {
-	const asked, varying = 40 * time.Millisecond, 10 * time.Millisecond
+	const asked, varying = 60 * time.Millisecond, 20 * time.Millisecond
 	if err := s.shape(ctx, sdk.Link{Latency: asked, Jitter: varying}); err != nil {
 		return err
 	}
-	t, err := echo(ctx, to.at(to.Address), 60, 25*time.Millisecond, asked+5*varying+settle)
+	t, err := echo(ctx, to.at(to.Address), 60, 40*time.Millisecond, asked+5*varying+patience)
 	if err != nil || len(t.Times) < 60 {
 		return errors.Join(err, allBack(t))
 	}
@@ -110,11 +110,11 @@ func duplicate(ctx context.Context, s *session, to, _ member) error {
 }
 
 func reorder(ctx context.Context, s *session, to, _ member) error {
-	const asked = 20 * time.Millisecond
+	const asked = 60 * time.Millisecond
 	if err := s.shape(ctx, sdk.Link{Latency: asked, Reorder: 0.25}); err != nil {
 		return err
 	}
-	t, err := echo(ctx, to.at(to.Address), 300, 2*time.Millisecond, asked+settle)
+	t, err := echo(ctx, to.at(to.Address), 300, 2*time.Millisecond, asked+patience)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func asymmetric(ctx context.Context, s *session, to, _ member) error {
 
 // rules hold for a part of the network, whatever the default is.
 func rules(ctx context.Context, s *session, to, other member) error {
-	const asked = 20 * time.Millisecond
+	const asked = 50 * time.Millisecond
 	only := netip.PrefixFrom(to.Address, 32)
 	err := s.run.ConfigureNetwork(ctx, sdk.Network{
 		Default: sdk.Link{Filter: sdk.Drop},
@@ -314,7 +314,7 @@ func elsewhere(subnet netip.Prefix, index int) netip.Addr {
 
 // ipv6: shapes hold for both families, and rules for the one they name.
 func ipv6(ctx context.Context, s *session, to, _ member) error {
-	const asked = 25 * time.Millisecond
+	const asked = 50 * time.Millisecond
 	if !to.Address6.IsValid() {
 		return errors.New("the data network has no IPv6")
 	}
