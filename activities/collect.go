@@ -69,7 +69,11 @@ func (a *Activities) metrics(ctx context.Context, folder runs.Folder, in stage.I
 	if err != nil {
 		return metrics.Report{}, err
 	}
-	found, err := metrics.Summarise(ctx, folder, in.Groups, metrics.Windows(log), func(done int) {
+	times := metrics.Times{Windows: metrics.Windows(log)}
+	if times.Superseded, err = superseded(folder, log, in.Stages); err != nil {
+		return metrics.Report{}, err
+	}
+	found, err := metrics.Summarise(ctx, folder, in.Groups, times, func(done int) {
 		report(stage.Progress{Total: total, Succeeded: done, Note: "computing metrics"})
 	})
 	if err != nil {

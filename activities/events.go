@@ -24,7 +24,7 @@ func (a *Activities) begins(ctx context.Context, in stage.Input) {
 		return
 	}
 	a.event(ctx, in.Run, runs.Event{
-		Kind: eventStageStarted, Stage: in.Stage.Name, Text: fmt.Sprintf("stage %q started (attempt %d)", in.Stage.Name, in.Attempt),
+		Kind: eventStageStarted, Stage: in.Stage.Name, Attempt: stage.Key(in.Stage.Name, in.Attempt), Text: fmt.Sprintf("stage %q started (attempt %d)", in.Stage.Name, in.Attempt),
 	})
 }
 
@@ -34,7 +34,9 @@ func (a *Activities) ends(ctx context.Context, in stage.Input, result stage.Resu
 	if result.Reason != "" {
 		text += ": " + result.Reason
 	}
-	a.event(ctx, in.Run, runs.Event{Time: result.Ended, Kind: eventStageEnded, Stage: in.Stage.Name, Text: text})
+	a.event(ctx, in.Run, runs.Event{
+		Time: result.Ended, Kind: eventStageEnded, Stage: in.Stage.Name, Attempt: stage.Key(in.Stage.Name, in.Attempt), Text: text,
+	})
 	for _, note := range result.Notes {
 		a.event(ctx, in.Run, runs.Event{Time: result.Ended, Kind: "note", Stage: in.Stage.Name, Text: note})
 	}

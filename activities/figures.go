@@ -48,8 +48,24 @@ func figures(folder runs.Folder, groups []pipelines.Group, results []stage.Resul
 	return sums, nil
 }
 
-// readStage adds the rows of one attempt. A line that a killed sidecar has not finished is left out.
+// readStage adds the rows of one attempt.
 func readStage(path, attempt string, lives map[string]map[int]*life) error {
+	seen := map[string]map[int]bool{}
+	return eachRow(path, func(row control.Instance) {
+		if row.Attempt != attempt || lives[row.Group] == nil || seen[row.Group][row.Index] {
+			return
+		}
+		if seen[row.Group] == nil {
+			seen[row.Group] = map[int]bool{}
+		}
+		seen[row.Group][row.Index] = true
+		add(lives[row.Group], row)
+	})
+}
+
+// eachRow reads what became of the instances of a stage, in all its attempts. A line that a killed sidecar has not
+// finished is left out; a file that isn't there has no rows.
+func eachRow(path string, each func(control.Instance)) error {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -58,16 +74,11 @@ func readStage(path, attempt string, lives map[string]map[int]*life) error {
 		return err
 	}
 	defer file.Close()
-	seen := map[string]map[int]bool{}
 	for reader := bufio.NewReaderSize(file, 64<<10); ; {
 		line, err := reader.ReadBytes('\n')
 		var row control.Instance
-		if json.Unmarshal(line, &row) == nil && row.Attempt == attempt && lives[row.Group] != nil && !seen[row.Group][row.Index] {
-			if seen[row.Group] == nil {
-				seen[row.Group] = map[int]bool{}
-			}
-			seen[row.Group][row.Index] = true
-			add(lives[row.Group], row)
+		if json.Unmarshal(line, &row) == nil {
+			each(row)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -58,7 +58,7 @@ func instanceFile(t *testing.T, folder runs.Folder, group string, index int, con
 
 func summarise(t *testing.T, folder runs.Folder, groups ...pipelines.Group) Report {
 	t.Helper()
-	report, err := Summarise(t.Context(), folder, groups, nil, func(int) {})
+	report, err := Summarise(t.Context(), folder, groups, Times{}, func(int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestGroups(t *testing.T) {
 	instanceFile(t, folder, "us", 0, `{"type":"point","name":"rtt,to=eu","measures":{"value":10}}`+"\nnot a metric\n")
 	instanceFile(t, folder, "us", 2, "also not\n")
 	done := 0
-	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 3}, {Name: "us", Instances: 3}}, nil, func(n int) { done = n })
+	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 3}, {Name: "us", Instances: 3}}, Times{}, func(n int) { done = n })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)
-	if _, err := Summarise(ctx, runs.Folder(t.TempDir()), []pipelines.Group{{Name: "g", Instances: 3}}, nil, func(int) {}); !errors.Is(err, gone) {
+	if _, err := Summarise(ctx, runs.Folder(t.TempDir()), []pipelines.Group{{Name: "g", Instances: 3}}, Times{}, func(int) {}); !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -325,7 +325,7 @@ func BenchmarkSummarise(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if _, err := Summarise(b.Context(), folder, []pipelines.Group{{Name: "g", Instances: 100}}, nil, func(int) {}); err != nil {
+		if _, err := Summarise(b.Context(), folder, []pipelines.Group{{Name: "g", Instances: 100}}, Times{}, func(int) {}); err != nil {
 			b.Fatal(err)
 		}
 	}

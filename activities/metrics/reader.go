@@ -74,6 +74,8 @@ type file struct {
 	// windows are those that lines are to be counted in beside, and parts what they come to, window by window.
 	windows []Window
 	parts   []*tally
+	// discard are the times whose lines don't count.
+	discard []Window
 	*tally
 	bad   int
 	first string // the first bad line: its number and what is wrong with it
@@ -136,6 +138,9 @@ func (f *file) line(data []byte) string {
 	var l line
 	if err := json.Unmarshal(data, &l); err != nil {
 		return "not a metric: " + err.Error()
+	}
+	if f.superseded(l.TS) {
+		return ""
 	}
 	metric, _, _ := strings.Cut(l.Name, ",")
 	metric = strings.TrimSpace(metric)

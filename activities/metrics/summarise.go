@@ -29,10 +29,19 @@ type Report struct {
 	BadLine  string
 }
 
-// Summarise reads results.out of every instance of the groups, and counts what was measured in windows also by itself.
-// progress is called with the number of instances done, one call at a time.
-func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group, windows []Window, progress func(done int)) (Report, error) {
-	c := collector{windows: windows, all: map[string]*distribution{}, bad: map[instance]file{}}
+// Times say what is special about what was measured when.
+type Times struct {
+	// Windows are counted also by themselves.
+	Windows []Window
+	// Superseded are, by group, the times of attempts that others have taken the place of: what was measured then doesn't
+	// count at all.
+	Superseded map[string][]Window
+}
+
+// Summarise reads results.out of every instance of the groups. progress is called with the number of instances done, one
+// call at a time.
+func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group, times Times, progress func(done int)) (Report, error) {
+	c := collector{times: times, all: map[string]*distribution{}, bad: map[instance]file{}}
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(max(runtime.GOMAXPROCS(0), 2))
 	done := 0
@@ -62,11 +71,11 @@ type instance struct{ group, index int }
 
 // collector gathers what the files of many instances say.
 type collector struct {
-	windows []Window
-	mu      sync.Mutex
-	all     map[string]*distribution
-	files   int
-	bad     map[instance]file
+	times Times
+	mu    sync.Mutex
+	all   map[string]*distribution
+	files int
+	bad   map[instance]file
 }
 
 // instance reads the results of one instance; none are no error.
@@ -80,7 +89,7 @@ func (c *collector) instance(ctx context.Context, folder runs.Folder, who instan
 		return fmt.Errorf("reading metrics: %w", err)
 	}
 	defer results.Close()
-	f := file{windows: c.windows}
+	f := file{windows: c.times.Windows, discard: c.times.Superseded[group]}
 	if err := f.read(bounded{ctx, results}); err != nil {
 		return fmt.Errorf("reading metrics of %s/%d: %w", group, who.index, err)
 	}
@@ -92,7 +101,7 @@ func (c *collector) instance(ctx context.Context, folder runs.Folder, who instan
 	}
 	c.take(group, "", f.tally)
 	for i, part := range f.parts {
-		c.take(group, ".during."+c.windows[i].Event, part)
+		c.take(group, ".during."+c.times.Windows[i].Event, part)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,20 +56,28 @@ func Windows(log []runs.Event) []Window {
 	return windows
 }
 
-// within returns the parts whose windows hold a line's time, in nanoseconds since 1970. A line without one is in none.
-func (f *file) within(ts json.RawMessage) []*tally {
-	if len(f.windows) == 0 {
-		return nil
-	}
+// moment is when a line was written: its ts is in nanoseconds since 1970. ok is false for one without.
+func moment(ts json.RawMessage) (at time.Time, ok bool) {
 	ns, err := strconv.ParseInt(string(ts), 10, 64)
 	if err != nil {
 		float, err := strconv.ParseFloat(string(ts), 64)
 		if err != nil || !(float > 0 && float < 1<<62) {
-			return nil
+			return time.Time{}, false
 		}
 		ns = int64(float)
 	}
-	at := time.Unix(0, ns)
+	return time.Unix(0, ns), true
+}
+
+// within returns the parts whose windows hold a line's time. A line without one is in none.
+func (f *file) within(ts json.RawMessage) []*tally {
+	if len(f.windows) == 0 {
+		return nil
+	}
+	at, ok := moment(ts)
+	if !ok {
+		return nil
+	}
 	var parts []*tally
 	for i, w := range f.windows {
 		if w.holds(at) {
@@ -76,4 +85,13 @@ func (f *file) within(ts json.RawMessage) []*tally {
 		}
 	}
 	return parts
+}
+
+// superseded says whether a line was written in an attempt that another has taken the place of.
+func (f *file) superseded(ts json.RawMessage) bool {
+	if len(f.discard) == 0 {
+		return false
+	}
+	at, ok := moment(ts)
+	return ok && slices.ContainsFunc(f.discard, func(w Window) bool { return w.holds(at) })
 }

@@ -68,7 +68,7 @@ func TestDuring(t *testing.T) {
 	folder := runs.Folder(t.TempDir())
 	instanceFile(t, folder, "eu", 0, content.String())
 	windows := []Window{{"split", second(2), second(3)}, {"split", second(7), second(8)}, {"fall", second(8), time.Time{}}}
-	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 1}}, windows, func(int) {})
+	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 1}}, Times{Windows: windows}, func(int) {})
 	if err != nil || report.BadLines != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -104,5 +104,33 @@ func TestDuring(t *testing.T) {
 		if !slices.Contains(slices.Collect(maps.Keys(report.Metrics)), name) {
 			t.Errorf("%s is gone", name)
 		}
+	}
+}
+
+// TestSuperseded has a stage tried twice: only what the second attempt measured counts, of the stage's own group.
+func TestSuperseded(t *testing.T) {
+	folder := runs.Folder(t.TempDir())
+	for _, group := range []string{"eu", "us"} {
+		var content strings.Builder
+		for at := range 10 {
+			fmt.Fprintf(&content, `{"ts":%d,"type":"point","name":"rtt","measures":{"value":%d}}`+"\n", int64(at)*1e9, at)
+			fmt.Fprintf(&content, `{"ts":%d,"type":"counter","name":"lookups","measures":{"count":1}}`+"\n", int64(at)*1e9)
+		}
+		content.WriteString(`{"type":"point","name":"rtt","measures":{"value":100}}` + "\n") // nobody knows when: it counts
+		instanceFile(t, folder, group, 0, content.String())
+	}
+	times := Times{Superseded: map[string][]Window{"eu": {{"", second(0), second(3)}, {"", second(4), second(5)}}}}
+	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 1}, {Name: "us", Instances: 1}}, times, func(int) {})
+	if err != nil || report.BadLines != 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if eu := report.Metrics["eu.rtt"]; eu.Count != 5 || eu.Min != 6 {
+		t.Errorf("eu: %+v", eu)
+	}
+	if eu := report.Metrics["eu.lookups"]; eu.Sum != 4 {
+		t.Errorf("eu: %+v", eu)
+	}
+	if us := report.Metrics["us.rtt"]; us.Count != 11 {
+		t.Errorf("us: %+v", us)
 	}
 }
