@@ -34,7 +34,7 @@ func measure(t testing.TB, from, to *prober.Endpoint, o prober.SeriesOptions) pr
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	o.Patience = 300 * time.Millisecond
+	o.Patience = 150 * time.Millisecond
 	s, err := prober.Measure(ctx, from, to, o)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestLatencyOfBothFamiliesEachWay(t *testing.T) {
 		for _, six := range []bool{false, true} {
 			ends[six] = [2]*prober.Endpoint{endpoint(t, r, 0, six), endpoint(t, r, 39, six)}
 		}
-		for _, asked := range []time.Duration{0, time.Millisecond, 50 * time.Millisecond, 10 * time.Millisecond} {
+		for _, asked := range []time.Duration{50 * time.Millisecond, 0, 10 * time.Millisecond} {
 			latency := pipelines.Duration(asked)
 			r.ask(t, everywhere(pipelines.Shape{Latency: &latency}))
 			for _, six := range []bool{false, true} {
@@ -64,7 +64,7 @@ func TestLatencyOfBothFamiliesEachWay(t *testing.T) {
 		}
 		h := r.shaper.Health()
 		t.Logf("%+v", h)
-		if h.Packets < 1600 || h.Lost > 0 || h.CPU <= 0 {
+		if h.Packets < 1200 || h.Lost > 0 || h.CPU <= 0 {
 			t.Errorf("%+v", h)
 		}
 	})
@@ -118,12 +118,12 @@ func TestBandwidthOfTCP(t *testing.T) {
 	inRig(t, 2, func(t *testing.T, r *rig) {
 		latency := pipelines.Duration(20 * time.Millisecond)
 		_, tcp := r.echo(t, 1)
-		for _, asked := range []float64{5e6, 50e6} {
+		for _, asked := range []float64{20e6} {
 			rate := pipelines.Bandwidth(asked)
 			r.ask(t, everywhere(pipelines.Shape{Latency: &latency, Bandwidth: &rate}))
-			got := upload(t, r.dial(t, 0, tcp), 2*time.Second)
+			got := upload(t, r.dial(t, 0, tcp), 1500*time.Millisecond)
 			t.Logf("%.0f bit/s asked, %.0f achieved", asked, got)
-			if got > asked || got < asked*0.75 { // it begins slowly, which counts too
+			if got > asked || got < asked*0.7 { // it begins slowly, which counts too
 				t.Errorf("%.0f bit/s asked, %.0f achieved", asked, got)
 			}
 		}
