@@ -9,6 +9,9 @@ import (
 	"github.com/groundplan/groundplan/sidecar/shaper"
 )
 
+// batch is how many packets are taken out at once, and sent with one system call.
+const batch = 64
+
 // engine decides what becomes of packets and when. It has no clock and no link: frames come with the time of their
 // arrival, in nanoseconds since its beginning, and are taken out when they are due. It serves one goroutine; only the
 // counters may be read by others.

@@ -15,8 +15,6 @@ const (
 	ringFrame  = 2048
 	ringBlock  = 64 << 10
 	ringFrames = 4096
-	// batch is how many packets are sent with one system call.
-	batch = 64
 )
 
 // link is the end of a link: a ring into which the kernel writes what arrives, and a socket to send by.

@@ -41,6 +41,7 @@ type Shaper struct {
 
 	health   sync.Mutex // held by Health
 	overflow int64
+	final    *shaper.Health // set by Close
 	refused  atomic.Int64
 }
 
@@ -169,36 +170,37 @@ func (s *Shaper) ask(c change) <-chan struct{} {
 	return c.done
 }
 
-// Health is what has happened since New.
+// Health is what has happened since New; after Close, until then.
 func (s *Shaper) Health() shaper.Health {
 	s.health.Lock()
 	defer s.health.Unlock()
+	if s.final == nil {
+		return s.examine()
+	}
+	return *s.final
+}
+
+// examine adds up what this process has lost and what the kernel has. The caller holds health.
+func (s *Shaper) examine() shaper.Health {
+	if n, err := s.link.overflown(); err != nil {
+		s.log.Warn("a shaper's losses are not known", "error", err)
+	} else {
+		s.overflow += n // the kernel counts from the last call on
+	}
 	h := shaper.Health{
 		Packets: s.engine.packets.Load(),
 		Late:    s.engine.late.Load(),
-		Lost:    s.engine.lost.Load() + s.refused.Load(),
+		Lost:    s.engine.lost.Load() + s.refused.Load() + s.overflow,
+		CPU:     cpuTime(s.tid),
 	}
-	select {
-	case <-s.ended:
-		h.Lost += s.overflow
-		return h
-	default:
-	}
-	if n, err := s.link.overflown(); err != nil {
-		s.log.Warn("shaper", "error", err)
-	} else {
-		s.overflow += n
-	}
-	h.Lost += s.overflow
 	for i := range s.counters {
 		c := &s.counters[i]
 		if now, err := c.read(); err != nil {
-			s.log.Warn("shaper", "error", err)
+			s.log.Warn("a shaper's losses are not known", "error", err)
 		} else {
 			h.Lost += int64(now - c.before)
 		}
 	}
-	h.CPU = cpuTime(s.tid)
 	return h
 }
 
@@ -210,11 +212,13 @@ func (s *Shaper) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.health.Lock()
+	defer s.health.Unlock()
+	final := s.examine()
+	s.final = &final
 	<-s.ask(change{done: make(chan struct{})})
 	<-s.ended
 	lend(-1)
-	s.health.Lock()
-	defer s.health.Unlock()
 	s.release()
 	return nil
 }

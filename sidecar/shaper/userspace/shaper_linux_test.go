@@ -67,6 +67,12 @@ func TestLatencyOfBothFamiliesEachWay(t *testing.T) {
 		if h.Packets < 1200 || h.Lost > 0 || h.CPU <= 0 {
 			t.Errorf("%+v", h)
 		}
+		if err := r.shaper.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if last := r.shaper.Health(); last.Packets < h.Packets || last.Lost < h.Lost || last.CPU < h.CPU {
+			t.Errorf("after the end: %+v", last)
+		}
 	})
 }
 
