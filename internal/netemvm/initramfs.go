@@ -15,6 +15,11 @@ type archive map[string][]byte
 
 // write writes it in the kernel's format, cpio's "newc".
 func (a archive) write(out io.Writer) error {
+	for name := range a {
+		if !fs.ValidPath(name) {
+			return fmt.Errorf("%q can't be the path of a file in an initramfs", name)
+		}
+	}
 	w := &cpioWriter{out: out}
 	for _, folder := range a.folders() {
 		w.entry(folder, uint32(0o40000|0o755), nil)
@@ -45,9 +50,6 @@ type cpioWriter struct {
 }
 
 func (w *cpioWriter) entry(name string, mode uint32, content []byte) {
-	if w.err == nil && name != "TRAILER!!!" && !fs.ValidPath(name) {
-		w.err = fmt.Errorf("%q can't be the path of a file in an initramfs", name)
-	}
 	w.inode++
 	header := fmt.Sprintf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
 		w.inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
