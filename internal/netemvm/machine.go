@@ -64,10 +64,9 @@ func follow(console io.Reader, out io.Writer) (int, error) {
 	for {
 		line, err := lines.ReadString('\n')
 		line = strings.ReplaceAll(line, "\r", "")
-		if number, ok := strings.CutPrefix(strings.TrimSpace(line), errand.Ended); ok {
-			if s, err := strconv.Atoi(number); err == nil {
-				status, known = s, true
-			}
+		number, ended := strings.CutPrefix(strings.TrimSpace(line), errand.Ended)
+		if s, err := strconv.Atoi(number); ended && err == nil {
+			status, known = s, true
 		} else if _, err := io.WriteString(out, line); err != nil {
 			return 0, err
 		}

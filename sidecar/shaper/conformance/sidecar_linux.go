@@ -72,7 +72,7 @@ func environment(role string) []string {
 // nobody can.
 func AsSidecar(t *testing.T, work func(t *testing.T)) {
 	t.Helper()
-	if os.Getenv(roleVariable) == roleSidecar {
+	if InSidecar() {
 		work(t)
 		return
 	}
@@ -119,8 +119,14 @@ func relaunch(t *testing.T, who *syscall.Credential) {
 	t.Logf("%s", said)
 }
 
-// placed is a fabric with instances in slots 0 to n-1.
-func placed(t testing.TB, n int) *fabric.Fabric {
+// InSidecar says whether this process is the one that AsSidecar does its work in.
+func InSidecar() bool { return os.Getenv(roleVariable) == roleSidecar }
+
+// StarterEnvironment is the environment of a process that starts this program as a sidecar, with its own arguments.
+func StarterEnvironment() []string { return environment(roleStarter) }
+
+// Placed is a fabric with instances in slots 0 to n-1.
+func Placed(t testing.TB, n int) *fabric.Fabric {
 	t.Helper()
 	f, err := fabric.New(fabric.Options{})
 	if err != nil {

@@ -64,7 +64,7 @@ type table struct {
 func Run(t *testing.T, create Make, brief bool) {
 	x := &table{brief: brief}
 	x.seat(rows())
-	x.fabric = placed(t, len(x.seats.Instances))
+	x.fabric = Placed(t, len(x.seats.Instances))
 	x.address()
 	x.shaper = create(t, x.fabric)
 	t.Cleanup(func() {

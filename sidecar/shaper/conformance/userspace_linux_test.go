@@ -26,7 +26,9 @@ type led struct {
 	filter *policy.Table
 }
 
-func inUserSpace(t *testing.T, f *fabric.Fabric) shaper.Shaper {
+func inUserSpace(t *testing.T, f *fabric.Fabric) shaper.Shaper { return userSpace(t, f) }
+
+func userSpace(t testing.TB, f *fabric.Fabric) shaper.Shaper {
 	filter, err := policy.New(f.InRouter, policy.Options{NearIndex: f.NearIndex, ShaperIndex: f.ShaperIndex(), MarkShaped: true})
 	if err != nil {
 		t.Fatal(err)
