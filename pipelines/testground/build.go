@@ -1,0 +1,250 @@
+package testground
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/groundplan/groundplan/pipelines/testground/internal/toml"
+)
+
+// The builders of Testground.
+const (
+	execGo        = "exec:go"
+	dockerGo      = "docker:go"
+	dockerGeneric = "docker:generic"
+	dockerNode    = "docker:node"
+)
+
+var builders = []string{execGo, dockerGo, dockerGeneric, dockerNode}
+
+// source is what an artifact is built from.
+type source struct {
+	// kind is go, dockerfile or npm.
+	kind string
+	// module is the folder of a go source's module inside the plan, program that of its package inside the module.
+	module, program string
+	fields          []field
+}
+
+// key is the same for sources that are the same.
+func (s source) key() string { return s.kind + inline(s.fields) }
+
+// setting is one key of a build_config.
+type setting struct {
+	key   string
+	value *toml.Value
+	from  *section
+}
+
+// note says what became of a setting.
+func (s setting) note(state State, format string, args ...any) {
+	s.from.row(s.key, state, format, args...)
+}
+
+// settingsOf lays build configurations over each other, the nearest first: whole keys replace whole keys.
+func settingsOf(layers ...*section) []setting {
+	var all []setting
+	taken := map[string]bool{}
+	for _, layer := range layers {
+		if layer == nil {
+			continue
+		}
+		for _, e := range layer.table.Entries {
+			if taken[e.Key] {
+				layer.row(e.Key, Needless, "set nearer to the group")
+				continue
+			}
+			taken[e.Key] = true
+			all = append(all, setting{e.Key, e.Value, layer})
+		}
+	}
+	return all
+}
+
+// needless are the settings that nothing here needs, and why.
+var needless = map[string]string{
+	"enabled":               "a builder needs no leave",
+	"module_path":           "the module's path is that of its go.mod",
+	"go_proxy_mode":         "the Go tool's own settings hold: GOPROXY and `go env`",
+	"go_proxy_url":          "the Go tool's own settings hold: GOPROXY and `go env`",
+	"enable_go_build_cache": "builds are cached by their content",
+}
+
+// lost are the settings without a counterpart, and why.
+var lost = map[string]string{
+	"runtime_image":      "the image that a Go program is put into is the ground's",
+	"build_base_image":   "a Go program is built with the Go toolchain of this machine",
+	"skip_runtime_image": "the image that a Go program is put into is the ground's",
+	"base_image":         "the image that a Node.js program is put into is the ground's",
+}
+
+// sourceOf makes a source of a builder and its settings.
+func (im *importer) sourceOf(builder string, settings []setting, b buildSettings) source {
+	switch builder {
+	case dockerGeneric:
+		return im.dockerfile(settings)
+	case dockerNode:
+		for _, s := range settings {
+			s.rest()
+		}
+		return source{kind: "npm", fields: []field{{"dir", text(im.folder("."))}}}
+	}
+	return im.goSource(settings, b)
+}
+
+func (im *importer) goSource(settings []setting, b buildSettings) source {
+	out := source{kind: "go", module: im.pathOf(settings, "module"), program: "."}
+	cgo := false
+	for _, s := range settings {
+		switch {
+		case s.key == "path": // read already
+		case s.key == "exec_pkg" && s.is(im, toml.String):
+			out.program = s.value.Text
+			s.note(Mapped, "package")
+		case s.key == "enable_cgo" && s.is(im, toml.Boolean):
+			cgo = s.value.Bool
+			s.note(Mapped, "cgo")
+		case s.key == "modfile" && s.is(im, toml.String):
+			im.modfile(s, out.module)
+		case s.key == "fresh_gomod":
+			s.note(Lost, "the go.mod that is there is used: run `go mod tidy` once where it is missing or wrong")
+		case s.key == "dockerfile_extensions":
+			s.note(Lost, "Go programs are built without a Dockerfile: write one and use a dockerfile source where its commands are needed")
+		default:
+			s.rest()
+		}
+	}
+	out.fields = append(out.fields, field{"module", text(im.folder(out.module))})
+	if out.program != "." && out.program != "" {
+		out.fields = append(out.fields, field{"package", text(packageOf(out.program))})
+	}
+	if len(b.selectors) > 0 {
+		out.fields = append(out.fields, field{"tags", texts(slices.Sorted(slices.Values(b.selectors)))})
+	}
+	if len(b.dependencies) > 0 {
+		replace := map[string]string{}
+		for _, d := range b.dependencies {
+			replace[d.module] = join(d.target, d.version, "@")
+		}
+		out.fields = append(out.fields, field{"replace", mapping(replace)})
+	}
+	if cgo {
+		out.fields = append(out.fields, field{"cgo", "true"})
+	}
+	return out
+}
+
+// pathOf is the folder inside the plan that is built.
+func (im *importer) pathOf(settings []setting, became string) string {
+	i := slices.IndexFunc(settings, func(s setting) bool { return s.key == "path" })
+	if i < 0 || !settings[i].is(im, toml.String) {
+		return "."
+	}
+	s := settings[i]
+	s.note(Mapped, "%s", became)
+	folder := path.Clean(s.value.Text)
+	if path.IsAbs(folder) || folder == ".." || strings.HasPrefix(folder, "../") {
+		im.fault(s.from.file, s.value.Line, "`%s` leads out of the plan's folder", s.from.name(s.key))
+	}
+	return folder
+}
+
+// packageOf writes a package as we do: a folder of the module begins with a dot, or else it is an import path.
+func packageOf(name string) string {
+	first, _, _ := strings.Cut(name, "/")
+	if strings.HasPrefix(name, ".") || strings.Contains(first, ".") {
+		return name
+	}
+	return "./" + name
+}
+
+// modfile: another go.mod changes what is built, and we can only use the one that is called so.
+func (im *importer) modfile(s setting, module string) {
+	name := path.Join(module, s.value.Text)
+	if im.in.Files != nil && !im.in.Files(name) {
+		im.fault(s.from.file, s.value.Line, "`%s`: there is no %s in the plan's folder", s.from.name(s.key), name)
+		return
+	}
+	s.note(Lost, "a build uses the module's own go.mod: copy %s to go.mod, or name its versions under replace and require", s.value.Text)
+}
+
+// rest notes a setting that needs no look at its value.
+func (s setting) rest() {
+	if why, ok := needless[s.key]; ok {
+		s.note(Needless, "%s", why)
+		return
+	}
+	if why, ok := lost[s.key]; ok {
+		s.note(Lost, "%s", why)
+		return
+	}
+	s.note(Unknown, "Testground's builder doesn't know this key; left out")
+}
+
+func (s setting) is(im *importer, kind toml.Kind) bool {
+	if s.value.Kind == kind {
+		return true
+	}
+	im.fault(s.from.file, s.value.Line, "`%s` must be %s, and is %s", s.from.name(s.key), kind, s.value.Kind)
+	return false
+}
+
+// dockerfile makes a source of a plan's own Dockerfile. Testground lays the plan's folder into the build context as plan/.
+func (im *importer) dockerfile(settings []setting) source {
+	folder, args := im.pathOf(settings, "the folder of the Dockerfile"), map[string]string{}
+	for _, s := range settings {
+		switch {
+		case s.key == "path": // read already
+		case s.key == "build_args" && s.is(im, toml.TableKind):
+			maps.Copy(args, s.from.pairs(s.key))
+			s.note(Mapped, "args")
+		default:
+			s.rest()
+		}
+	}
+	if _, given := args["PLAN_PATH"]; !given && folder != "." {
+		args["PLAN_PATH"] = folder + "/"
+	}
+	out := source{kind: "dockerfile", fields: []field{{"context", text(im.folder("."))}}}
+	if folder != "." {
+		out.fields = append(out.fields, field{"file", text(path.Join(folder, "Dockerfile"))})
+	}
+	if len(args) > 0 {
+		out.fields = append(out.fields, field{"args", mapping(args)})
+	}
+	im.report.add(Row{im.in.Manifest.Name, 0, "Dockerfile", Changed, "its build context is the plan's folder, which Testground calls plan/: `COPY ./plan/x` becomes `COPY x`"})
+	return out
+}
+
+// folder is a path inside the plan as seen from the pipeline.
+func (im *importer) folder(inside string) string {
+	return path.Join(".", im.in.Folder, inside)
+}
+
+// chooseBuilder is the builder of a plan or group that names none.
+func (im *importer) chooseBuilder(m *manifest, named string, line int, file string) string {
+	if named == "" {
+		named = m.builder
+	}
+	if named == "" {
+		for _, b := range builders {
+			if find(m.builders, b) != nil {
+				return b
+			}
+		}
+		im.fault(im.in.Manifest.Name, 0, "names no builder that there is (%s)", strings.Join(builders, ", "))
+		return ""
+	}
+	if !slices.Contains(builders, named) {
+		im.fault(file, line, "there is no builder %s: choose one of %s", named, strings.Join(builders, ", "))
+		return ""
+	}
+	if find(m.builders, named) == nil {
+		im.fault(file, line, "the plan doesn't support the builder %s: its manifest names %s", named, fmt.Sprint(names(m.builders)))
+		return ""
+	}
+	return named
+}

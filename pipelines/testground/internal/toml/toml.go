@@ -1,0 +1,145 @@
+// Package toml reads and writes TOML 1.0, keeping what an importer needs and decoders throw away: the order of keys, and
+// the line that each stands in.
+package toml
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Kind is the type of a value.
+type Kind int
+
+// The types of TOML. A date or time is kept as its text.
+const (
+	String Kind = iota
+	Integer
+	Float
+	Boolean
+	Time
+	Array
+	TableKind
+)
+
+var kindNames = [...]string{"a text", "an integer", "a number", "a boolean", "a date or time", "an array", "a table"}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Value is one value and where it stands.
+type Value struct {
+	Kind  Kind
+	Text  string // of String and Time
+	Int   int64
+	Float float64
+	Bool  bool
+	List  []*Value
+	Table *Table
+	// Line counts from 1.
+	Line int
+
+	// fixed: an array or table that is complete where it was written, and can't be added to.
+	fixed bool
+}
+
+// Table is a mapping in the order of the file.
+type Table struct {
+	Entries []Entry
+	// Line is that of the header, or of the first key.
+	Line int
+
+	index   map[string]int
+	defined bool // by a header of its own
+	dotted  bool // by a dotted key
+	fixed   bool // an inline table
+}
+
+// Entry is a key with its value.
+type Entry struct {
+	Key   string
+	Value *Value
+}
+
+// Get returns the value of a key, nil when there is none. A nil table has no keys.
+func (t *Table) Get(key string) *Value {
+	if t == nil {
+		return nil
+	}
+	if i, ok := t.index[key]; ok {
+		return t.Entries[i].Value
+	}
+	return nil
+}
+
+func (t *Table) set(key string, v *Value) {
+	if t.index == nil {
+		t.index = map[string]int{}
+	}
+	t.index[key] = len(t.Entries)
+	t.Entries = append(t.Entries, Entry{key, v})
+}
+
+// Error is what is wrong with a document, and where.
+type Error struct {
+	Line, Column int
+	Message      string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%d:%d: %s", e.Line, e.Column, e.Message) }
+
+// Native is the value as plain Go: map[string]any, []any, string, int64, float64, bool.
+func (v *Value) Native() any {
+	switch v.Kind {
+	case Integer:
+		return v.Int
+	case Float:
+		return v.Float
+	case Boolean:
+		return v.Bool
+	case Array:
+		list := make([]any, 0, len(v.List))
+		for _, e := range v.List {
+			list = append(list, e.Native())
+		}
+		return list
+	case TableKind:
+		return v.Table.Native()
+	}
+	return v.Text
+}
+
+// Native is the table as plain Go.
+func (t *Table) Native() map[string]any {
+	m := make(map[string]any, len(t.Entries))
+	for _, e := range t.Entries {
+		m[e.Key] = e.Value.Native()
+	}
+	return m
+}
+
+// Inline writes the value on one line, as a person would.
+func (v *Value) Inline() string {
+	switch v.Kind {
+	case String:
+		return quote(v.Text)
+	case Integer:
+		return strconv.FormatInt(v.Int, 10)
+	case Float:
+		return formatFloat(v.Float)
+	case Boolean:
+		return strconv.FormatBool(v.Bool)
+	case Array:
+		parts := make([]string, 0, len(v.List))
+		for _, e := range v.List {
+			parts = append(parts, e.Inline())
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case TableKind:
+		parts := make([]string, 0, len(v.Table.Entries))
+		for _, e := range v.Table.Entries {
+			parts = append(parts, formatKey(e.Key)+" = "+e.Value.Inline())
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return v.Text
+}
