@@ -198,7 +198,25 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 			failures[i] = cmp.Or(failures[i], err)
 		}
 	}
+	added := make([]*instance, len(specs))
+	for i, s := range specs {
+		if fresh[nearIndex(s.Slot)] && failures[i] == nil {
+			added[i] = f.at(s.Slot)
+		}
+	}
+	for i, err := range awaitIPv6(ctx, added) {
+		if err != nil {
+			failures[i] = fmt.Errorf("placing %s: %w", specs[i].Hostname, err)
+		}
+	}
 	return failures
+}
+
+// at is what there is in a slot, nil when it is empty.
+func (f *Fabric) at(slot int) *instance {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.instances[slot]
 }
 
 // addAll adds every spec, on as many threads as there are lanes, without waiting for links.

@@ -67,7 +67,7 @@ func summarise(proof control.Proof) string {
 		text += fmt.Sprintf(": latency within %v of what is asked", latency.Round(10*time.Microsecond))
 	}
 	if bandwidths > 0 {
-		text += fmt.Sprintf(", bandwidth within %.2g%%", 100*bandwidth)
+		text += fmt.Sprintf(", bandwidth within %.1f %%", 100*bandwidth)
 	}
 	return text + " (shaped by " + proof.Shaper + ")"
 }

@@ -73,8 +73,8 @@ func (s *Shaper) read(earliest *int64) (more bool) {
 			return false
 		}
 		at := wall + toOurs
-		if at > now+int64(skew) {
-			at = now
+		if at > now+int64(skew) { // it came while this thread was kept from its work, or the clock was set
+			at = min(at, s.now())
 		}
 		// Both clocks can't be read at the same moment: without this packets might change places.
 		*earliest = max(*earliest, at)
