@@ -122,7 +122,7 @@ func TestTheSameSeedSendsTheSame(t *testing.T) {
 		}
 		return string(b)
 	}
-	if read(1) != read(1) || read(1) == read(2) {
+	if first, again, other := read(1), read(1), read(2); first != again || first == other {
 		t.Error("content doesn't follow from the seed")
 	}
 }

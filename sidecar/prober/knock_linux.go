@@ -114,8 +114,9 @@ func knock(ctx context.Context, from, to *Endpoint, patience time.Duration) (lin
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	key := rand.Uint64()
+	var work sync.WaitGroup
 	seen := make(chan error, 1)
-	go func() {
+	work.Go(func() {
 		came := false
 		err := to.receive(ctx, nil, func(a arrival) bool {
 			_, _, came = read(a.payload, key)
@@ -125,26 +126,22 @@ func knock(ctx context.Context, from, to *Endpoint, patience time.Duration) (lin
 			err = nil
 		}
 		seen <- err
-	}()
+	})
 	refused := make(chan error, 2)
 	go func() { refused <- awaitRefusal(socket) }()
-	sender := make(chan error, 1)
-	go func() {
+	work.Go(func() {
 		err := sendKnocks(ctx, socket, key, make([]byte, MinSize-headers6), patience/2/knocks)
 		if err != nil {
 			refused <- err
 		}
-		sender <- err
-	}()
+	})
 	var answer error
 	select {
 	case answer = <-seen:
-		cancel()
 	case answer = <-refused:
-		cancel()
-		<-seen
 	}
-	<-sender
+	cancel()
+	work.Wait()
 	if answer == nil {
 		return links.Accept, nil
 	}

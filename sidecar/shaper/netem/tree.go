@@ -65,8 +65,6 @@ type leafStep struct {
 	fresh bool
 }
 
-func (s steps) none() bool { return len(s.lanes) == 0 && len(s.leaves) == 0 && !s.filters }
-
 // maxClasses is how many classes a tree can have: their numbers have 16 bits, of which handles of netems take a part.
 const maxClasses = 0x7000
 
