@@ -15,12 +15,12 @@ func (im *importer) cases(m *manifest) []*pipeline {
 	im.unused(m, map[string]bool{builder: true}, "")
 	src := im.sourceOf(builder, settingsOf(find(m.builders, builder)), buildSettings{})
 	r := im.runnerOf(m, "", nil)
-	files := allocator{}
+	files, pipelineNames := allocator{}, allocator{}
 	var made []*pipeline
 	for _, c := range m.cases {
 		name := withoutRepeat(m.name, c.name)
 		p := &pipeline{
-			name: identifier(name, "plan"), file: files.name(identifier(c.name, "case")) + ".yaml",
+			name: pipelineNames.name(identifier(name, "plan")), file: files.name(identifier(c.name, "case")) + ".yaml",
 			about:     fmt.Sprintf("Test case %s of Testground's plan %s, for %s.", c.name, m.name, c.bounds()),
 			artifacts: []artifact{{identifier(m.name, "plan"), src}},
 		}

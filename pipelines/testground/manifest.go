@@ -101,7 +101,7 @@ func (im *importer) readCase(s *section) testCase {
 			c.max = v
 		}
 		c.usual = n.count("default")
-		s.row("instances", Mapped, "parameter instances; its bounds are in its description")
+		s.row("instances", Mapped, "%s", im.either("parameter instances, with its bounds in the description", "what the composition's numbers are held against"))
 		n.done()
 	}
 	if c.usual == 0 {
@@ -116,6 +116,14 @@ func (im *importer) readCase(s *section) testCase {
 	}
 	s.done()
 	return c
+}
+
+// either chooses between what is said of test cases and of a composition.
+func (im *importer) either(cases, composition string) string {
+	if im.in.Composition != nil {
+		return composition
+	}
+	return cases
 }
 
 func (im *importer) readParam(name string, s *section) param {
@@ -138,7 +146,7 @@ func (im *importer) readParam(name string, s *section) param {
 		}
 		p.value = string(data)
 	}
-	im.report.add(Row{s.file, s.line(), s.path, Mapped, "parameter " + p.name})
+	im.report.add(Row{s.file, s.line(), s.path, Mapped, im.either("parameter "+p.name, "its default is in the groups' parameters")})
 	if p.missing {
 		im.report.add(Row{s.file, s.line(), s.path + ".default", Changed, "missing: instances are handed the text null, as by Testground"})
 	}

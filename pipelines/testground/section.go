@@ -1,6 +1,7 @@
 package testground
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +24,31 @@ func (r *report) add(row Row) {
 		r.seen[row] = true
 		r.rows = append(r.rows, row)
 	}
+}
+
+// sorted is the report in the order of the files, the given one first. A key that one group has no use for and another
+// one has is not needless.
+func (r *report) sorted(first string) []Row {
+	type place struct{ file, key string }
+	used := map[place]bool{}
+	for _, row := range r.rows {
+		if row.State != Needless {
+			used[place{row.File, row.Key}] = true
+		}
+	}
+	rows := slices.DeleteFunc(slices.Clone(r.rows), func(row Row) bool {
+		return row.State == Needless && used[place{row.File, row.Key}]
+	})
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		if a.File != b.File {
+			if a.File == first {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Line, b.Line)
+	})
+	return rows
 }
 
 // section is a table that is being read. What nobody has read when it is done is unknown.

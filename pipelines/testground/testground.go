@@ -116,9 +116,9 @@ func Import(in Input) (Result, error) {
 	if len(im.faults) > 0 {
 		return Result{}, im.faults
 	}
-	result := Result{Report: im.report.rows}
+	result := Result{Report: im.report.sorted(in.Manifest.Name)}
 	for _, p := range made {
-		result.Pipelines = append(result.Pipelines, Pipeline{File: p.file, Name: p.name, Text: p.write(im.report.rows)})
+		result.Pipelines = append(result.Pipelines, Pipeline{File: p.file, Name: p.name, Text: p.write(result.Report)})
 	}
 	return result, nil
 }
