@@ -25,6 +25,7 @@ func (a *app) explainCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		a.tellLost(from.lost)
 		return a.explain(doc, *form)
 	}
 	form = output(cmd, "text", "json")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/pipelines/testground"
 )
 
 // source are the flags that decide what a file resolves to.
@@ -17,6 +18,8 @@ type source struct {
 	set  []string
 	seed string
 	only string
+	// lost is what a composition says and the pipeline that load made of it doesn't.
+	lost []testground.Row
 }
 
 func (s *source) flags(flags *pflag.FlagSet) {
@@ -56,11 +59,15 @@ func parseSeed(text string) (uint64, error) {
 	return seed, nil
 }
 
-// load reads a pipeline; every fault of the file is one of the caller's.
+// load reads a pipeline, or a composition as the pipeline that it stands for; every fault of the file is one of the
+// caller's.
 func (s *source) load(file string) (*pipelines.Document, error) {
 	o, err := s.options()
 	if err != nil {
 		return nil, err
+	}
+	if isComposition(file) {
+		return s.loadComposition(file, o)
 	}
 	doc, err := pipelines.Load(file, o)
 	if err != nil {
@@ -101,5 +108,5 @@ func rootOf(file string, doc *pipelines.Document) (string, error) {
 
 // pipelineFile completes arguments that name a pipeline.
 func pipelineFile(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+	return []string{"yaml", "yml", "toml"}, cobra.ShellCompDirectiveFilterFileExt
 }

@@ -37,7 +37,7 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run FILE",
 		Short: "Carry a pipeline out and give its verdict",
 		Long: "Carry a pipeline out and give its verdict as the exit status: 0 passed, 1 failed, 2 wrong usage or file, 3 invalid,\n" +
-			"130 cancelled. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.",
+			"130 cancelled. FILE can be a Testground composition too, in the folder of its plan. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.",
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: pipelineFile,
 	}
@@ -65,6 +65,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	a.tellLost(o.lost)
 	if o.dryRun {
 		return a.explain(doc, *o.form)
 	}

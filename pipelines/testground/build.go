@@ -102,7 +102,7 @@ func (im *importer) goSource(settings []setting, b buildSettings) source {
 		switch {
 		case s.key == "path": // read already
 		case s.key == "exec_pkg" && s.is(im, toml.String):
-			out.program = s.value.Text
+			out.program = s.packageName(im)
 			s.note(Mapped, "package")
 		case s.key == "enable_cgo" && s.is(im, toml.Boolean):
 			cgo = s.value.Bool
@@ -118,8 +118,8 @@ func (im *importer) goSource(settings []setting, b buildSettings) source {
 		}
 	}
 	out.fields = append(out.fields, field{"module", text(im.folder(out.module))})
-	if out.program != "." && out.program != "" {
-		out.fields = append(out.fields, field{"package", text(packageOf(out.program))})
+	if out.program != "." {
+		out.fields = append(out.fields, field{"package", text(out.program)})
 	}
 	if len(b.selectors) > 0 {
 		out.fields = append(out.fields, field{"tags", texts(slices.Sorted(slices.Values(b.selectors)))})
@@ -135,30 +135,6 @@ func (im *importer) goSource(settings []setting, b buildSettings) source {
 		out.fields = append(out.fields, field{"cgo", "true"})
 	}
 	return out
-}
-
-// pathOf is the folder inside the plan that is built.
-func (im *importer) pathOf(settings []setting, became string) string {
-	i := slices.IndexFunc(settings, func(s setting) bool { return s.key == "path" })
-	if i < 0 || !settings[i].is(im, toml.String) {
-		return "."
-	}
-	s := settings[i]
-	s.note(Mapped, "%s", became)
-	folder := path.Clean(s.value.Text)
-	if path.IsAbs(folder) || folder == ".." || strings.HasPrefix(folder, "../") {
-		im.fault(s.from.file, s.value.Line, "`%s` leads out of the plan's folder", s.from.name(s.key))
-	}
-	return folder
-}
-
-// packageOf writes a package as we do: a folder of the module begins with a dot, or else it is an import path.
-func packageOf(name string) string {
-	first, _, _ := strings.Cut(name, "/")
-	if strings.HasPrefix(name, ".") || strings.Contains(first, ".") {
-		return name
-	}
-	return "./" + name
 }
 
 // modfile: another go.mod changes what is built, and we can only use the one that is called so.
@@ -200,6 +176,7 @@ func (im *importer) dockerfile(settings []setting) source {
 		case s.key == "path": // read already
 		case s.key == "build_args" && s.is(im, toml.TableKind):
 			maps.Copy(args, s.from.pairs(s.key))
+			s.from.names(s.key, args, environPattern, environRule)
 			s.note(Mapped, "args")
 		default:
 			s.rest()

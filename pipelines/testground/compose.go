@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/groundplan/groundplan/pipelines"
 )
 
 // composed makes one pipeline of a composition: each artifact is built once, then each run is placed and run, whatever
@@ -225,30 +223,4 @@ func (im *importer) nameGroup(g *group, taken *allocator, several bool, run, id 
 	if g.name != id {
 		g.env["TEST_GROUP_ID"] = id
 	}
-}
-
-// quantities writes what an instance asks for in our units.
-func (im *importer) quantities(res resources, r runner) (cpu, memory string) {
-	cpu, memory = res.cpu, res.memory
-	if cpu == "" {
-		cpu = r.cpu
-	}
-	if memory == "" {
-		memory = r.memory
-	}
-	file, line := r.file, r.line
-	if im.in.Composition != nil && res.line > 0 {
-		file, line = im.in.Composition.Name, res.line
-	}
-	if cpu != "" && !coresPattern.MatchString(cpu) {
-		im.fault(file, line, "cpu %q is no number of cores, such as 500m or 2", cpu)
-	}
-	if memory != "" {
-		if n, err := strconv.ParseUint(memory, 10, 63); err == nil {
-			memory = pipelines.Size(n).String()
-		} else if _, err := pipelines.ParseSize(memory); err != nil {
-			im.fault(file, line, "memory %q is no size, such as 512Mi", memory)
-		}
-	}
-	return cpu, memory
 }

@@ -35,6 +35,7 @@ type buildSettings struct {
 // dependency is a module that is to be another one, or another version.
 type dependency struct {
 	module, target, version string
+	line                    int
 }
 
 // runSettings are what instances are handed.
@@ -160,14 +161,12 @@ func (s *section) buildSettings() buildSettings {
 	b.selectors = build.texts("selectors")
 	build.row("selectors", Mapped, "build tags")
 	for _, d := range build.subs("dependencies") {
-		one := dependency{d.text("module"), d.text("target"), d.text("version")}
-		if one.module == "" || one.version == "" {
-			s.im.fault(s.file, d.line(), "`%s` needs a `module` and a `version`", d.path)
-		}
+		one := dependency{d.text("module"), d.text("target"), d.text("version"), d.line()}
 		b.dependencies = append(b.dependencies, one)
 		d.done()
 	}
 	build.row("dependencies", Mapped, "replace")
+	build.checkBuild(b.selectors, b.dependencies)
 	build.done()
 	return b
 }
@@ -186,6 +185,7 @@ func (s *section) runSettings() runSettings {
 
 func (s *section) instanceSettings() runSettings {
 	r := runSettings{params: s.pairs("test_params"), profiles: s.pairs("profiles")}
+	s.names("profiles", r.profiles, labelPattern, labelRule)
 	s.row("test_params", Mapped, "parameters")
 	s.row("profiles", Mapped, "profiles")
 	return r

@@ -256,14 +256,9 @@ func (a *allocator) name(wish string) string {
 const longestName = 63
 
 var (
-	notInNames   = regexp.MustCompile(`[^a-z0-9]+`)
-	labelPattern = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,62}$`)
-	coresPattern = regexp.MustCompile(`^([0-9]+m|[0-9]+(\.[0-9]+)?)$`)
-	plainNumber  = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,17})$`)
+	notInNames  = regexp.MustCompile(`[^a-z0-9]+`)
+	plainNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,17})$`)
 )
-
-// labelRule says what labelPattern asks of the name of a parameter.
-const labelRule = "a name begins with a letter or _ and has letters, digits, dots, _ and -"
 
 // identifier makes a name of a text; fallback where nothing of it is left.
 func identifier(text, fallback string) string {

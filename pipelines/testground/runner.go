@@ -1,8 +1,6 @@
 package testground
 
 import (
-	"strconv"
-
 	"github.com/groundplan/groundplan/pipelines/testground/internal/toml"
 )
 
@@ -58,10 +56,10 @@ func (im *importer) runnerOf(m *manifest, named string, own *section) runner {
 	for _, s := range settingsOf(own, find(m.runners, named)) {
 		switch {
 		case s.key == "exposed_ports" && s.is(im, toml.TableKind):
-			r.ports = s.from.pairs(s.key)
+			r.ports = s.from.ports(s.key)
 			s.note(Mapped, "ports")
 		case s.key == "run_timeout_min" && s.is(im, toml.Integer):
-			r.timeout, r.why = strconv.FormatInt(s.value.Int, 10)+"m", ""
+			r.timeout, r.why = s.minutes(im), ""
 			s.note(Mapped, "timeout of the run stages")
 		case s.key == "log_level" && s.is(im, toml.String):
 			r.env["LOG_LEVEL"] = s.value.Text
