@@ -28,7 +28,7 @@ var runnerReasons = map[string]struct {
 	"background":                  {Lost, "`groundplan run --detach` doesn't wait"},
 	"ulimits":                     {Lost, "instances have the limits of who runs groundplan: set them there"},
 	"sysctls":                     {Lost, "instances have the settings of a new network namespace"},
-	"additional_hosts":            {Lost, "instances reach each other and the sync service, and with `network: {access: internet}` what lies outside"},
+	"additional_hosts":            {Lost, "instances reach each other and the sync service, and no other host"},
 	"outcomes_collection_timeout": {Needless, "an outcome is known when its instance has ended"},
 	"provider":                    {Lost, "belongs to a cluster"},
 	"autoscaler_enabled":          {Lost, "belongs to a cluster"},
