@@ -41,6 +41,27 @@ func line(status []byte, key string) string {
 
 // inside returns the processes whose network namespace is one of those.
 func (p processes) inside(namespaces map[uint64]bool) ([]int, error) {
+	return p.find(func(name string) bool { return namespaces[networkOf(name)] })
+}
+
+// stopped returns those of them that a signal has stopped.
+func (p processes) stopped(namespaces map[uint64]bool) ([]int, error) {
+	return p.find(func(name string) bool { return isStopped(name) && namespaces[networkOf(name)] })
+}
+
+// isStopped says whether a process, by its name in /proc, is in the state T.
+func isStopped(name string) bool {
+	stat, err := os.ReadFile("/proc/" + name + "/stat")
+	if err != nil {
+		return false
+	}
+	// pid (name) state …; the name may hold anything.
+	end := bytes.LastIndexByte(stat, ')')
+	return end >= 0 && bytes.HasPrefix(stat[end:], []byte(") T"))
+}
+
+// find returns the processes that fit.
+func (p processes) find(fits func(name string) bool) ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("looking for processes: %w", err)
@@ -52,7 +73,7 @@ func (p processes) inside(namespaces map[uint64]bool) ([]int, error) {
 	}
 	var found []int
 	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' || !namespaces[networkOf(name)] {
+		if name[0] < '0' || name[0] > '9' || !fits(name) {
 			continue
 		}
 		if pid, ok := p.number(name); ok {

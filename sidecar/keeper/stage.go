@@ -70,6 +70,8 @@ type stage struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+	// signals is held by whoever stops processes or lets go of them, once the gate is open.
+	signals sync.Mutex
 
 	mu      sync.Mutex
 	opened  time.Time // when the gate was opened

@@ -50,6 +50,7 @@ func (s *stage) startAll() {
 	}
 	work.Wait()
 	s.openGate()
+	s.work.Go(s.rouseAll)
 }
 
 // openGate lets go of all that were started, unless the stage is to end already. Only then an instance has started.
