@@ -206,10 +206,10 @@ func kindOf(files []*ast.File, value ast.Expr) knowledge {
 			return byParameters(f.Type)
 		}
 	case *ast.CallExpr:
-		switch name := lastName(v.Fun); {
-		case name == "InitializedTestCaseFn":
+		switch name := lastName(v.Fun); name {
+		case "InitializedTestCaseFn":
 			return reports
-		case name == "TestCaseFn":
+		case "TestCaseFn":
 			return plain
 		default:
 			if f := function(files, name); f != nil && f.Type.Results != nil && len(f.Type.Results.List) == 1 {

@@ -203,7 +203,7 @@ func (s *section) pairs(key string) map[string]string {
 		case toml.String:
 			all[e.Key] = e.Value.Text
 		case toml.Integer, toml.Float, toml.Boolean, toml.Time:
-			all[e.Key] = e.Value.Inline()
+			all[e.Key] = e.Value.Text
 			s.im.report.add(Row{s.file, e.Value.Line, sub.name(e.Key), Changed, "written as text, which Testground asks for"})
 		default:
 			s.im.fault(s.file, e.Value.Line, "`%s` must be a text, and is %s", sub.name(e.Key), e.Value.Kind)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/template"
 
+	encoder "github.com/pelletier/go-toml/v2"
+
 	"github.com/groundplan/groundplan/pipelines/testground/internal/toml"
 )
 
@@ -45,8 +47,11 @@ func (l *limited) Write(p []byte) (int, error) {
 // functions are those that Testground adds to Go's own.
 func (im *importer) functions() template.FuncMap {
 	return template.FuncMap{
-		"pick":  func(m map[string]any, key string) map[string]any { return map[string]any{key: m[key]} },
-		"toml":  func(m map[string]any) (string, error) { return toml.Encode(m) },
+		"pick": func(m map[string]any, key string) map[string]any { return map[string]any{key: m[key]} },
+		"toml": func(m map[string]any) (string, error) {
+			text, err := encoder.Marshal(m)
+			return string(text), err
+		},
 		"split": func(text string) []string { return strings.Split(text, ",") },
 		"atoi":  strconv.Atoi,
 		"withEnv": func(m map[string]any) map[string]any {

@@ -1,17 +1,13 @@
-// Package toml reads and writes TOML 1.0, keeping what an importer needs and decoders throw away: the order of keys, and
+// Package toml reads TOML with go-toml, keeping what an importer needs and decoders throw away: the order of keys, and
 // the line that each stands in.
 package toml
 
-import (
-	"fmt"
-	"strconv"
-	"strings"
-)
+import "fmt"
 
 // Kind is the type of a value.
 type Kind int
 
-// The types of TOML. A date or time is kept as its text.
+// The types of TOML.
 const (
 	String Kind = iota
 	Integer
@@ -28,8 +24,9 @@ func (k Kind) String() string { return kindNames[k] }
 
 // Value is one value and where it stands.
 type Value struct {
-	Kind  Kind
-	Text  string // of String and Time
+	Kind Kind
+	// Text is what a String says. Another simple value is as it is written, an Integer in decimal.
+	Text  string
 	Int   int64
 	Float float64
 	Bool  bool
@@ -37,9 +34,6 @@ type Value struct {
 	Table *Table
 	// Line counts from 1.
 	Line int
-
-	// fixed: an array or table that is complete where it was written, and can't be added to.
-	fixed bool
 }
 
 // Table is a mapping in the order of the file.
@@ -49,9 +43,7 @@ type Table struct {
 	Line int
 
 	index   map[string]int
-	defined bool // by a header of its own
-	dotted  bool // by a dotted key
-	fixed   bool // an inline table
+	decoded map[string]any
 }
 
 // Entry is a key with its value.
@@ -87,7 +79,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%d:%d: %s", e.Line, e.Column, e.Message) }
 
-// Native is the value as plain Go: map[string]any, []any, string, int64, float64, bool.
+// Native is the value as plain Go: map[string]any, []any, string, int64, float64, bool. A date or time is its text.
 func (v *Value) Native() any {
 	switch v.Kind {
 	case Integer:
@@ -115,31 +107,4 @@ func (t *Table) Native() map[string]any {
 		m[e.Key] = e.Value.Native()
 	}
 	return m
-}
-
-// Inline writes the value on one line, as a person would.
-func (v *Value) Inline() string {
-	switch v.Kind {
-	case String:
-		return quote(v.Text)
-	case Integer:
-		return strconv.FormatInt(v.Int, 10)
-	case Float:
-		return formatFloat(v.Float)
-	case Boolean:
-		return strconv.FormatBool(v.Bool)
-	case Array:
-		parts := make([]string, 0, len(v.List))
-		for _, e := range v.List {
-			parts = append(parts, e.Inline())
-		}
-		return "[" + strings.Join(parts, ", ") + "]"
-	case TableKind:
-		parts := make([]string, 0, len(v.Table.Entries))
-		for _, e := range v.Table.Entries {
-			parts = append(parts, formatKey(e.Key)+" = "+e.Value.Inline())
-		}
-		return "{" + strings.Join(parts, ", ") + "}"
-	}
-	return v.Text
 }

@@ -3,8 +3,10 @@ package toml
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"math"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,44 +48,28 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"a", "1:2: expected `=` behind the key `a`, found the end of the file"},
-		{"a = ", "1:5: expected a value, found the end of the file"},
-		{"\n = 1", "2:2: expected a key, found '='"},
-		{"a = 1 b = 2", "1:7: expected the end of the line, found 'b'"},
-		{"a = x", "1:5: `x` is no value: texts stand in quotes"},
-		{"a = 01", "1:5: `01` is no value"},
-		{"a = 1__0", "1:5: `1__0` is no value"},
-		{"a = .5", "1:5: `.5` is no value"},
-		{"a = 9223372036854775808", "1:5: 9223372036854775808 doesn't fit into 64 bits"},
-		{"a = 1e999", "1:5: 1e999 is too large"},
-		{"a = ++inf", "`++inf` is no value"},
-		{"a = \"x\nb = 1", "1:5: the text that begins here isn't closed on its line"},
-		{"a = 'x", "1:5: the text that begins here isn't closed on its line"},
-		{"é = 1", "1:1: expected a key, found 'é'"},
-		{"ä = \"\"\"x", "expected a key"},
-		{"a = \"\"\"x", "1:5: the text that begins here isn't closed"},
-		{`a = "\q"`, "1:6: `\\` and 'q' is no escape"},
-		{`a = "\uD800"`, "1:6: `\\uD800` is no character"},
-		{`a = "\u12`, "1:6: `\\u` needs 4 hexadecimal digits"},
-		{"a = \"\x01\"", "a text can't hold the control character"},
-		{"# \x01", "a comment can't hold the control character"},
-		{"a = \"\xff\"", "1:6: the file isn't UTF-8"},
-		{"a = [1 2]", "1:8: expected `,` or `]` in an array, found '2'"},
-		{"a = {b = 1 c = 2}", "expected `,` or `}` in a table"},
-		{"a = 1\na = 2", "2:1: `a` stands in line 1 already"},
-		{"[a]\n[a]", "2:1: `a` stands in line 1 already"},
-		{"a.b = 1\n[a]", "2:1: `a` stands in line 1 already"},
-		{"[a]\nb = 1\n[a.b]", "3:1: `b` stands in line 2 already"},
-		{"a = 1\n[a.b]", "2:1: `a` is an integer since line 1, and can't be added to"},
-		{"a = {}\n[a.b]", "2:1: `a` is a table since line 1"},
-		{"a = []\n[[a]]", "2:1: `a` is an array since line 1"},
+		{"a", "1:1"},
+		{"a = ", "1:4"},
+		{"\n = 1", "2:2"},
+		{"a = 1 b = 2", "1:7"},
+		{"a = x", "1:5"},
+		{"a = 1979-13-01", "1:10"},
+		{"a = 9223372036854775808", "1:5"},
+		{"a = \"x\nb = 1", "1:7"},
+		{"a = \"\xff\"", "1:6"},
+		{"a = 1\na = 2", "2:1"},
+		{"a = 1\n[b]\nc = {d = 1, d = 2}", "3:1"},
+		{"[a]\n[a]", "2:"},
+		{"a.b = 1\n[a]", "2:"},
+		{"[a]\nb = 1\n[a.b]", "3:"},
+		{"a = 1\n[a.b]", "2:"},
+		{"a = {}\n[a.b]", "2:"},
+		{"a = []\n[[a]]", "2:"},
 		{"[a.b]\n[x]\na.b = 1\n[y]\n", ""},
-		{"[a]\n[a.b]\n[c]\n[[a]]", "4:1: `a` is a table since line 1"},
-		{"[a.b]\n[a]\nb.c = 1", "3:1: `b` is a table since line 1"},
-		{"[a", "1:3: expected `]` behind the name of a table"},
-		{"[[a]", "1:4: expected `]]` behind the name of an array of tables"},
-		{"a = " + strings.Repeat("[", 100), "nested more than 64 deep"},
-		{strings.Repeat("a.", 100) + "a = 1", "more than 64 parts"},
+		{"[a]\n[a.b]\n[c]\n[[a]]", "4:"},
+		{"[a.b]\n[a]\nb.c = 1", "3:"},
+		{"a = " + strings.Repeat("[", 100) + strings.Repeat("]", 100), "nested more than 64 deep"},
+		{"b = 1\n" + strings.Repeat("a.", 100) + "a = 1", "2:1: a key has more than 64 parts"},
 	} {
 		_, err := Parse(c.text)
 		var wrong *Error
@@ -122,51 +108,21 @@ func TestLines(t *testing.T) {
 	}
 }
 
-func TestInline(t *testing.T) {
-	const text = `a = {b = [1, 2.0, "x\ny", true, 1979-05-27], "c d" = {}}`
-	table, err := Parse(text)
+func TestText(t *testing.T) {
+	table, err := Parse("a = \"x\"\nb = 0x1_0\nc = 1.50\nd = true\ne = 1979-05-27 07:32:00")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := "a = " + table.Get("a").Inline(); got != text {
-		t.Errorf("%s\nwant %s", got, text)
+	for key, want := range map[string]string{"a": "x", "b": "16", "c": "1.50", "d": "true", "e": "1979-05-27 07:32:00"} {
+		if got := table.Get(key).Text; got != want {
+			t.Errorf("%s is %s, want %s", key, got, want)
+		}
 	}
 }
 
-func TestEncode(t *testing.T) {
-	got, err := Encode(map[string]any{
-		"z": int64(1), "a": "x\x01", "f": 2.0, "list": []any{int64(1), "y"}, "env": map[string]string{"k": "v"}, "words": []string{"p"},
-		"t": map[string]any{"deep": map[string]any{"on": true}}, "many": []any{map[string]any{"n": 1}, map[string]any{}}, "mixed": []any{map[string]any{"n": 1}, 2},
-	})
-	const want = `a = "x\u0001"
-env = {k = "v"}
-f = 2.0
-list = [1, "y"]
-mixed = [{n = 1}, 2]
-words = ["p"]
-z = 1
-
-[[many]]
-n = 1
-
-[[many]]
-
-[t]
-
-[t.deep]
-on = true
-`
-	if err != nil || got != want {
-		t.Errorf("%v\n%s", err, got)
-	}
-	if _, err := Encode(map[string]any{"a": map[string]any{"b": struct{}{}}}); err == nil || !strings.Contains(err.Error(), "a.b: a struct {} can't be written") {
-		t.Errorf("%v", err)
-	}
-}
-
-// FuzzParse: no input makes the parser panic, and what is read can be written and read again.
+// FuzzParse: no input makes Parse panic, and what it reads is what go-toml decodes.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"", "a = 1", "[[a]]\nb.c = \"x\"\n[a.d]\n", "a = [1, {b = '''x'''}]", "a = 1979-05-27 07:32:00", "a = -inf", "\"\\u00e9\" = 0x1F"} {
+	for _, seed := range []string{"", "a = 1", "[[a]]\nb.c = \"x\"\n[a.d]\n", "[[a.b]]\n[[a.b.c]]\n[a.b.c.d]\n[[a.b]]\n[[a.b.c]]", "a = [1, {b = '''x'''}]", "a = 1979-05-27 07:32:00", "a = -inf", "\"\\u00e9\" = 0x1F"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -178,19 +134,29 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		written, err := Encode(table.Native())
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := Parse(written)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, written)
-		}
-		if strings.Contains(written, "nan") {
-			return // which equals nothing
-		}
-		if !reflect.DeepEqual(table.Native(), again.Native()) {
-			t.Fatalf("%v\n%v\n%s", table.Native(), again.Native(), written)
+		if got, want := shape(table.Native()), shape(table.decoded); got != want {
+			t.Fatalf("%s\n%s", got, want)
 		}
 	})
+}
+
+// shape is a decoded value as text, without what dates and times say.
+func shape(v any) string {
+	switch v := v.(type) {
+	case map[string]any:
+		var parts []string
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, fmt.Sprintf("%q: %s", key, shape(v[key])))
+		}
+		return fmt.Sprint(parts)
+	case []any:
+		var parts []string
+		for _, e := range v {
+			parts = append(parts, shape(e))
+		}
+		return fmt.Sprint(parts)
+	case int64, float64, bool:
+		return fmt.Sprint(v)
+	}
+	return "text"
 }
