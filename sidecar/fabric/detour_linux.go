@@ -59,7 +59,7 @@ func openDetour() (*detour, error) {
 // close gives back what only the building takes.
 func (d *detour) close() {
 	if d.netlink != nil {
-		d.netlink.close()
+		d.netlink.Close()
 	}
 	if d.switches >= 0 {
 		unix.Close(d.switches)

@@ -82,7 +82,7 @@ func TestControlDoesNotForwardWhateverTheInstanceRoutes(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			defer inside.close()
+			defer inside.Close()
 			own, _ := f.Addresses(0)
 			var b batch
 			b.route(route{to: controlSubnet, index: controlIndex, via: f.Gateway(), source: own})

@@ -35,7 +35,7 @@ func (i *instance) awaitIPv6(ctx context.Context) error {
 	if err != nil {
 		return outOfFiles(err)
 	}
-	defer inside.close()
+	defer inside.Close()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if own, err := inside.delivers(i.data6); own || err != nil {
 			return err
@@ -54,7 +54,7 @@ func (s *socket) delivers(address netip.Addr) (bool, error) {
 	request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET6, Dst_len: 128}})
 	request.AddData(nl.NewRtAttr(unix.RTA_DST, address.AsSlice()))
 	local := false
-	err := s.query(request, func(payload []byte) {
+	err := s.Query(request, func(payload []byte) {
 		local = local || nl.DeserializeRtMsg(payload).Type == unix.RTN_LOCAL
 	})
 	if err != nil {

@@ -118,7 +118,7 @@ func TestControlHasNoIPv6(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				defer inside.close()
+				defer inside.Close()
 				var b batch
 				b.address(controlIndex, address)
 				b.neighbour(controlIndex, own[1-slot].Addr(), controlNetwork.near(slot))

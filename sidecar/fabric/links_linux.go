@@ -48,7 +48,7 @@ func (f *Fabric) SetEnabled(slot int, enabled bool) error {
 		if err != nil {
 			return err
 		}
-		defer inside.close()
+		defer inside.Close()
 		// The near end has just come up and knows; the far end is yet to be told.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -109,7 +109,7 @@ func (f *Fabric) readdress(i *instance, own netip.Prefix) error {
 		if err != nil {
 			return err
 		}
-		defer inside.close()
+		defer inside.Close()
 		var b batch
 		b.deleteAddress(dataIndex, i.data)
 		b.own(f.subnet, own, nextHop)

@@ -7,6 +7,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/groundplan/groundplan/sidecar/rtnetlink"
 )
 
 // end is one end of a veth pair. Its index is chosen by us, so that it is known before the pair exists and everything
@@ -35,7 +37,7 @@ func (b *batch) veth(near, far end, farNamespace int) {
 	}
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(farNamespace)))
 	request.AddData(info)
-	b.add(step{what: "creating the link " + near.name + "–" + far.name}, request)
+	b.Add(rtnetlink.Step{What: "creating the link " + near.name + "–" + far.name}, request)
 }
 
 func (e end) attributes() []*nl.RtAttr {
@@ -55,7 +57,7 @@ func (b *batch) down(index int) { b.setFlags("taking a link down", index, 0) }
 func (b *batch) setFlags(what string, index int, flags uint32) {
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index, message.Change, message.Flags = int32(index), unix.IFF_UP, flags
-	b.link(step{what: what}, unix.RTM_NEWLINK, message)
+	b.link(rtnetlink.Step{What: what}, unix.RTM_NEWLINK, message)
 }
 
 // addressedByHand keeps a link, which is not up yet, from giving itself an IPv6 address. A kernel without IPv6 will do.
@@ -64,7 +66,7 @@ func (b *batch) addressedByHand(index int) {
 	message.Index = int32(index)
 	families := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	families.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addressesByHand))
-	b.link(step{what: "keeping a link from addressing itself", done: unix.EAFNOSUPPORT}, unix.RTM_NEWLINK, message, families)
+	b.link(rtnetlink.Step{What: "keeping a link from addressing itself", Done: unix.EAFNOSUPPORT}, unix.RTM_NEWLINK, message, families)
 }
 
 // addressesByHand is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
@@ -75,20 +77,20 @@ const addressesByHand = 1
 func (b *batch) group(index int, group uint32) {
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index = int32(index)
-	b.link(step{what: "grouping links", done: unix.ENODEV}, unix.RTM_NEWLINK, message, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+	b.link(rtnetlink.Step{What: "grouping links", Done: unix.ENODEV}, unix.RTM_NEWLINK, message, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
 }
 
 func (b *batch) deleteGroup(group uint32) {
-	b.link(step{what: "deleting links", done: unix.ENODEV}, unix.RTM_DELLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+	b.link(rtnetlink.Step{What: "deleting links", Done: unix.ENODEV}, unix.RTM_DELLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
 }
 
-func (b *batch) link(s step, kind int, message *nl.IfInfomsg, attributes ...*nl.RtAttr) {
+func (b *batch) link(s rtnetlink.Step, kind int, message *nl.IfInfomsg, attributes ...*nl.RtAttr) {
 	request := nl.NewNetlinkRequest(kind, 0)
 	request.AddData(message)
 	for _, a := range attributes {
 		request.AddData(a)
 	}
-	b.add(s, request)
+	b.Add(s, request)
 }
 
 // address gives a link an address. The mask is only shown: routes are made by route.
@@ -112,7 +114,7 @@ func (b *batch) setAddress(what string, kind, flags, index int, address netip.Pr
 	request.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, raw))
 	// Whether somebody else has an IPv6 address need not be asked: it can be used at once.
 	request.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_NODAD)))
-	b.add(step{what: what}, request)
+	b.Add(rtnetlink.Step{What: what}, request)
 }
 
 // route is a route; via and source may be missing.
@@ -134,20 +136,20 @@ func family(a netip.Addr) uint8 {
 
 // route adds a route or replaces the one to the same prefix.
 func (b *batch) route(r route) {
-	b.setRoute(step{what: "routing to " + r.to.String()}, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.RTN_UNICAST, r)
+	b.setRoute(rtnetlink.Step{What: "routing to " + r.to.String()}, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.RTN_UNICAST, r)
 }
 
 // deleteRoute deletes a route if it is there.
 func (b *batch) deleteRoute(r route) {
-	b.setRoute(step{what: "no longer routing to " + r.to.String(), done: unix.ESRCH}, unix.RTM_DELROUTE, 0, unix.RTN_UNICAST, r)
+	b.setRoute(rtnetlink.Step{What: "no longer routing to " + r.to.String(), Done: unix.ESRCH}, unix.RTM_DELROUTE, 0, unix.RTN_UNICAST, r)
 }
 
 // blackhole drops, without a word, what no longer prefix leads on.
 func (b *batch) blackhole(to netip.Prefix) {
-	b.setRoute(step{what: "routing " + to.String() + " nowhere"}, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.RTN_BLACKHOLE, route{to: to})
+	b.setRoute(rtnetlink.Step{What: "routing " + to.String() + " nowhere"}, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.RTN_BLACKHOLE, route{to: to})
 }
 
-func (b *batch) setRoute(s step, kind, flags int, typ uint8, r route) {
+func (b *batch) setRoute(s rtnetlink.Step, kind, flags int, typ uint8, r route) {
 	request := nl.NewNetlinkRequest(kind, flags)
 	message := nl.NewRtMsg()
 	message.Family, message.Dst_len, message.Type = family(r.to.Addr()), uint8(r.to.Bits()), typ
@@ -170,7 +172,7 @@ func (b *batch) setRoute(s step, kind, flags int, typ uint8, r route) {
 	if r.source.IsValid() {
 		request.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, r.source.AsSlice()))
 	}
-	b.add(s, request)
+	b.Add(s, request)
 }
 
 // neighbour says for good which hardware address an address has.
@@ -179,7 +181,7 @@ func (b *batch) neighbour(index int, address netip.Addr, hardware net.HardwareAd
 	request.AddData(&netlink.Ndmsg{Family: family(address), Index: uint32(index), State: netlink.NUD_PERMANENT})
 	request.AddData(nl.NewRtAttr(unix.NDA_DST, address.AsSlice()))
 	request.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hardware))
-	b.add(step{what: "naming the neighbour " + address.String()}, request)
+	b.Add(rtnetlink.Step{What: "naming the neighbour " + address.String()}, request)
 }
 
 // markRule has packets of one family that bear a mark routed by a table of their own.
@@ -191,5 +193,5 @@ func (b *batch) markRule(family uint8, mark uint32, table uint8) {
 	request.AddData(message)
 	request.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(uint32(table))))
 	request.AddData(nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(mark)))
-	b.add(step{what: "routing marked packets by a table of their own"}, request)
+	b.Add(rtnetlink.Step{What: "routing marked packets by a table of their own"}, request)
 }

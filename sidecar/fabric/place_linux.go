@@ -49,7 +49,7 @@ type lane struct {
 func (l *lane) close() {
 	for _, s := range []*socket{l.control, l.router} {
 		if s != nil {
-			s.close()
+			s.Close()
 		}
 	}
 }
@@ -84,7 +84,7 @@ func (l *lane) place(p plan, hostname string) (i *instance, err error) {
 	if err != nil {
 		return nil, outOfFiles(err)
 	}
-	defer inside.close()
+	defer inside.Close()
 	held, err := currentNamespaces()
 	if err != nil {
 		return nil, outOfFiles(fmt.Errorf("opening its namespaces: %w", err))
@@ -234,7 +234,7 @@ func (s *socket) links() ([]link, error) {
 	request.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	request.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStatistics)))
 	var all []link
-	err := s.query(request, func(payload []byte) {
+	err := s.Query(request, func(payload []byte) {
 		message := nl.DeserializeIfInfomsg(payload)
 		l := link{index: int(message.Index), up: message.Flags&unix.IFF_UP != 0}
 		attributes, _ := nl.ParseRouteAttr(payload[message.Len():])

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/groundplan/groundplan/sidecar/rtnetlink"
 )
 
 // Attributes of linux/pkt_cls.h that golang.org/x/sys/unix doesn't have.
@@ -44,13 +46,13 @@ func (l *link) exchange(before, after []filter, old generation) {
 			options := selector(f.to)
 			options.AddRtAttr(u32ClassID, packed(classHandle(f.class))) // class 0 is the scheduler itself: at once
 			request.AddData(options)
-			l.add(step{what: "leading packets to " + f.to.String() + " (cls_u32)"}, request)
+			l.Add(rtnetlink.Step{What: "leading packets to " + f.to.String() + " (cls_u32)"}, request)
 		}
 	}
 	for n, list := range lists(before) {
 		request := nl.NewNetlinkRequest(unix.RTM_DELTFILTER, 0)
 		request.AddData(&nl.TcMsg{Ifindex: int32(l.index), Parent: scheduler, Info: old.priority(n)<<16 | protocol(list[0].to)})
-		l.add(step{what: "no longer leading packets (cls_u32)", done: unix.ENOENT}, request)
+		l.Add(rtnetlink.Step{What: "no longer leading packets (cls_u32)", Done: unix.ENOENT}, request)
 	}
 }
 

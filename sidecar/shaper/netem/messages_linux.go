@@ -2,6 +2,7 @@ package netem
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/groundplan/groundplan/sidecar/links"
+	"github.com/groundplan/groundplan/sidecar/rtnetlink"
 )
 
 // Handles of the tree's parts. Those of a leaf's netem and of its queue follow from its number.
@@ -64,7 +66,22 @@ func rateSpec(rate uint64) []byte {
 // link is a data link whose tree is worked on: the requests are gathered.
 type link struct {
 	index int
-	batch
+	rtnetlink.Batch
+}
+
+// gather begins to work on the tree of a link. What is sent at once has to fit into the socket, and so have the answers.
+func gather(index int) *link {
+	return &link{index: index, Batch: rtnetlink.Batch{MaxRequests: 128, MaxBytes: 64 << 10}}
+}
+
+// do sends what has been gathered. Where the kernel refuses something it refuses most of what builds on it too, so only the
+// first refusal is told.
+func (l *link) do(k *rtnetlink.Socket) error {
+	err := k.Do(&l.Batch)
+	if refused, ok := errors.AsType[*rtnetlink.Refused](err); ok {
+		return refused.First
+	}
+	return err
 }
 
 // object asks for a queueing discipline or a class: it is made, or changed where it is there already.
@@ -78,7 +95,7 @@ func (l *link) object(what string, message int, handle, parent uint32, kind stri
 	for _, a := range more {
 		request.AddData(a)
 	}
-	l.add(step{what: what}, request)
+	l.Add(rtnetlink.Step{What: what}, request)
 }
 
 // plant makes the root of a tree, with nothing shaped yet.
@@ -108,7 +125,7 @@ const (
 func (l *link) uproot() {
 	request := nl.NewNetlinkRequest(unix.RTM_DELQDISC, 0)
 	request.AddData(&nl.TcMsg{Ifindex: int32(l.index), Parent: rootParent})
-	l.add(step{what: "no longer shaping", done: unix.ENOENT}, request)
+	l.Add(rtnetlink.Step{What: "no longer shaping", Done: unix.ENOENT}, request)
 }
 
 // class makes or changes a class of the scheduler; rates are in bytes per second and bursts in bytes.
@@ -195,11 +212,11 @@ func netemOptions(p links.Path) *nl.RtAttr {
 type counters struct{ packets, dropped uint32 }
 
 // netems reads the counters of all netems of a link, by handle.
-func (s *socket) netems(index int) (map[uint32]counters, error) {
-	request := nl.NewNetlinkRequest(unix.RTM_GETQDISC, 0)
+func netems(k *rtnetlink.Socket, index int) (map[uint32]counters, error) {
+	request := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_DUMP)
 	request.AddData(&nl.TcMsg{Ifindex: int32(index)})
 	found := map[uint32]counters{}
-	err := s.list(request, func(payload []byte) {
+	err := k.Query(request, func(payload []byte) {
 		message := nl.DeserializeTcMsg(payload)
 		attributes, _ := nl.ParseRouteAttr(payload[message.Len():])
 		var c counters

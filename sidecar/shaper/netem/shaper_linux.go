@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/groundplan/groundplan/sidecar/links"
+	"github.com/groundplan/groundplan/sidecar/rtnetlink"
 	"github.com/groundplan/groundplan/sidecar/shaper"
 )
 
@@ -115,12 +116,12 @@ func (s *Shaper) count(h shaper.Health) {
 // apply puts routes in force in the namespace of the calling thread. It returns what has been counted since it was last
 // asked.
 func (p *place) apply(index int, routes []links.Route) (shaper.Health, error) {
-	k, err := openSocket()
+	k, err := rtnetlink.Open()
 	if err != nil {
 		return shaper.Health{}, err
 	}
-	defer k.close()
-	namespace, err := k.namespace()
+	defer k.Close()
+	namespace, err := k.Namespace()
 	if err != nil {
 		return shaper.Health{}, err
 	}
@@ -136,9 +137,9 @@ func (p *place) apply(index int, routes []links.Route) (shaper.Health, error) {
 	}
 	if err := p.change(k, index, routes); err != nil {
 		// What is in the kernel now is anybody's guess: the next one starts over.
-		l := link{index: index}
+		l := gather(index)
 		l.uproot()
-		err = errors.Join(err, k.do(&l.batch))
+		err = errors.Join(err, l.do(k))
 		*p = place{namespace: namespace}
 		return counted, err
 	}
@@ -151,8 +152,8 @@ func same(a, b []links.Route) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
-func (p *place) change(k *socket, index int, routes []links.Route) error {
-	l := link{index: index}
+func (p *place) change(k *rtnetlink.Socket, index int, routes []links.Route) error {
+	l := gather(index)
 	if p.tree == nil {
 		if !slices.ContainsFunc(routes, func(r links.Route) bool { return shaped(r.Path) }) {
 			return nil
@@ -180,15 +181,15 @@ func (p *place) change(k *socket, index int, routes []links.Route) error {
 		l.exchange(before, p.tree.filters, p.tree.generation)
 		p.tree.generation++
 	}
-	return k.do(&l.batch)
+	return l.do(k)
 }
 
 // counted reads what the kernel has counted since it was last read.
-func (p *place) counted(k *socket, index int) (h shaper.Health, err error) {
+func (p *place) counted(k *rtnetlink.Socket, index int) (h shaper.Health, err error) {
 	if p.tree == nil {
 		return h, nil
 	}
-	all, err := k.netems(index)
+	all, err := netems(k, index)
 	if err != nil {
 		return h, err
 	}
@@ -216,12 +217,12 @@ func (s *Shaper) Health() shaper.Health {
 			continue
 		}
 		err := s.inside(slot, func() error {
-			k, err := openSocket()
+			k, err := rtnetlink.Open()
 			if err != nil {
 				return err
 			}
-			defer k.close()
-			if namespace, err := k.namespace(); err != nil || namespace != p.namespace {
+			defer k.Close()
+			if namespace, err := k.Namespace(); err != nil || namespace != p.namespace {
 				return err
 			}
 			counted, err := p.counted(k, s.link)
@@ -248,14 +249,14 @@ func (s *Shaper) Close() error {
 			continue
 		}
 		err := s.inside(slot, func() error {
-			k, err := openSocket()
+			k, err := rtnetlink.Open()
 			if err != nil {
 				return err
 			}
-			defer k.close()
-			l := link{index: s.link}
+			defer k.Close()
+			l := gather(s.link)
 			l.uproot()
-			return k.do(&l.batch)
+			return l.do(k)
 		})
 		if err != nil {
 			// It has most likely been removed, and its link with it.

@@ -1,4 +1,6 @@
-package netem
+// Package rtnetlink speaks with one network namespace about its links, addresses, routes and queueing disciplines: it sends
+// many requests at once and says which of them the kernel refused, and why.
+package rtnetlink
 
 import (
 	"cmp"
@@ -12,17 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket speaks rtnetlink with the network namespace of the thread that opened it.
-type socket struct {
+// Socket speaks with one network namespace: the one its thread was in when it was opened. It is not safe for concurrent
+// use.
+type Socket struct {
 	fd     int
 	buffer []byte
 }
 
-func openSocket() (*socket, error) {
+// Open opens a socket to the network namespace of the calling thread.
+func Open() (*Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket: %w", err)
 	}
+	s := &Socket{fd: fd, buffer: make([]byte, 64<<10)}
 	timeout := unix.NsecToTimeval(int64(30 * time.Second))
 	err = errors.Join(
 		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
@@ -31,16 +36,17 @@ func openSocket() (*socket, error) {
 		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1), // but say why in words
 	)
 	if err != nil {
-		unix.Close(fd)
+		s.Close()
 		return nil, fmt.Errorf("setting a netlink socket up: %w", err)
 	}
-	return &socket{fd: fd, buffer: make([]byte, 32<<10)}, nil
+	return s, nil
 }
 
-func (s *socket) close() { unix.Close(s.fd) }
+// Close closes the socket.
+func (s *Socket) Close() { unix.Close(s.fd) }
 
-// namespace is a number that no other network namespace has had since the machine was started.
-func (s *socket) namespace() (uint64, error) {
+// Namespace is a number that no other network namespace has had since the machine was started.
+func (s *Socket) Namespace() (uint64, error) {
 	cookie, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
 		return 0, fmt.Errorf("asking for the cookie of a network namespace: %w (Linux has it since 5.14)", err)
@@ -48,42 +54,66 @@ func (s *socket) namespace() (uint64, error) {
 	return cookie, nil
 }
 
-// batch is a series of requests that are carried out in order. They are sent many at once.
-type batch struct {
+// Batch is a series of requests that are carried out in order. They are sent at once, or in parts where that is more than
+// its limits; the answers to more than about two hundred may not fit into the socket.
+type Batch struct {
+	// MaxRequests and MaxBytes limit what is sent at once; 0: no limit.
+	MaxRequests, MaxBytes int
+
 	parts []part
 }
 
-// part is as much of a batch as is sent at once: the answers and the requests have to fit into the socket.
+// part is what of a batch is sent at once.
 type part struct {
 	messages []byte
-	steps    map[uint32]step
+	steps    map[uint32]Step
 }
 
-const (
-	partBytes    = 64 << 10
-	partMessages = 128
-)
-
-type step struct {
-	// what says in an error what it was for.
-	what string
-	// done is the error that means that there was nothing to do.
-	done unix.Errno
+// Step is what a request of a batch is for.
+type Step struct {
+	// What names it in an error.
+	What string
+	// Done is the error that means that there was nothing to do.
+	Done unix.Errno
 }
 
-func (b *batch) add(s step, request *nl.NetlinkRequest) {
+// Refused is the error of a batch of which the kernel refused something.
+type Refused struct {
+	// First is the first refusal.
+	First error
+	// More is how many came after it.
+	More int
+}
+
+func (r *Refused) Error() string {
+	if r.More == 0 {
+		return r.First.Error()
+	}
+	return fmt.Sprintf("%v (and %d more refusals after it)", r.First, r.More)
+}
+
+func (r *Refused) Unwrap() error { return r.First }
+
+// Add appends a request.
+func (b *Batch) Add(s Step, request *nl.NetlinkRequest) {
 	request.Flags |= unix.NLM_F_ACK
 	message := request.Serialize()
-	if last := len(b.parts) - 1; last < 0 || len(b.parts[last].messages)+len(message) > partBytes || len(b.parts[last].steps) == partMessages {
-		b.parts = append(b.parts, part{steps: map[uint32]step{}})
+	if last := len(b.parts) - 1; last < 0 || b.full(b.parts[last], message) {
+		b.parts = append(b.parts, part{steps: make(map[uint32]Step)})
 	}
 	p := &b.parts[len(b.parts)-1]
 	p.messages = append(p.messages, message...)
 	p.steps[request.Seq] = s
 }
 
-// do carries a batch out, until a part of it has something that the kernel refuses.
-func (s *socket) do(b *batch) error {
+// full says that a message has to go into another part.
+func (b *Batch) full(p part, message []byte) bool {
+	return b.MaxRequests > 0 && len(p.steps) >= b.MaxRequests || b.MaxBytes > 0 && len(p.messages)+len(message) > b.MaxBytes
+}
+
+// Do carries a batch out, until a part of it has something that the kernel refuses: then the error is a *Refused, and the
+// rest of that part has been tried all the same.
+func (s *Socket) Do(b *Batch) error {
 	for _, p := range b.parts {
 		if err := s.send(p.messages); err != nil {
 			return err
@@ -95,8 +125,10 @@ func (s *socket) do(b *batch) error {
 	return nil
 }
 
-func (s *socket) acknowledged(steps map[uint32]step) error {
+// acknowledged waits for the answers to a part.
+func (s *Socket) acknowledged(steps map[uint32]Step) error {
 	var first error
+	refused := 0
 	for open := len(steps); open > 0; {
 		messages, err := s.receive()
 		if err != nil {
@@ -108,17 +140,21 @@ func (s *socket) acknowledged(steps map[uint32]step) error {
 				continue
 			}
 			open--
-			if err := refusal(m); err != nil && !errors.Is(err, step.done) {
-				first = cmp.Or(first, fmt.Errorf("%s: %w", step.what, err))
+			if err := refusal(m); err != nil && !errors.Is(err, step.Done) {
+				first = cmp.Or(first, fmt.Errorf("%s: %w", step.What, err))
+				refused++
 			}
 		}
 	}
-	return first
+	if first != nil {
+		return &Refused{First: first, More: refused - 1}
+	}
+	return nil
 }
 
-// list calls each with every answer to a request for a list.
-func (s *socket) list(request *nl.NetlinkRequest, each func(payload []byte)) error {
-	request.Flags |= unix.NLM_F_DUMP
+// Query calls each with every answer to a request that asks for a list (unix.NLM_F_DUMP) or to be told when it has been
+// answered (unix.NLM_F_ACK).
+func (s *Socket) Query(request *nl.NetlinkRequest, each func(payload []byte)) error {
 	if err := s.send(request.Serialize()); err != nil {
 		return err
 	}
@@ -141,14 +177,14 @@ func (s *socket) list(request *nl.NetlinkRequest, each func(payload []byte)) err
 	}
 }
 
-func (s *socket) send(messages []byte) error {
+func (s *Socket) send(messages []byte) error {
 	if err := unix.Sendto(s.fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("sending to netlink: %w", err)
 	}
 	return nil
 }
 
-func (s *socket) receive() ([]syscall.NetlinkMessage, error) {
+func (s *Socket) receive() ([]syscall.NetlinkMessage, error) {
 	for {
 		n, _, err := unix.Recvfrom(s.fd, s.buffer, 0)
 		switch {
