@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,85 +14,43 @@ import (
 	"time"
 
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 )
 
-// The tests of this package run twice: once outside, where a test does nothing but start this program again as a
-// sidecar, as root and as an unprivileged user, and once in there, where it does its work. What plays an instance is
-// this program a third time.
+// What processes of this program do besides running tests, see launchtest.
 const (
-	roleVariable = "GROUNDPLAN_FABRIC_TEST"
-	roleSidecar  = "sidecar"  // PID 1 of its own namespaces; runs the tests
-	roleStarter  = "starter"  // an unprivileged user who starts a sidecar
 	rolePlace    = "place"    // a sidecar that places as many instances as its argument says, and ends
 	roleHold     = "hold"     // a sidecar that runs instances until it is killed
 	roleInstance = "instance" // does what its first argument says
-	nobody       = 65534
 )
 
 func TestMain(m *testing.M) {
-	role := os.Getenv(roleVariable)
-	var err error
-	switch role {
-	case "":
-		os.Exit(m.Run())
-	case roleStarter:
-		os.Exit(start())
-	case roleInstance:
-		err = play(os.Args[1:])
-	default:
-		err = sidecar(m, role)
-	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-}
-
-// sidecar is what a process started by launch.Start does.
-func sidecar(m *testing.M, role string) error {
-	if err := launch.Prepare(); err != nil {
-		return err
-	}
-	switch role {
-	case rolePlace:
-		n, err := strconv.Atoi(os.Args[1])
-		if err != nil {
-			return err
-		}
-		return place(n)
-	case roleHold:
-		return hold()
-	}
-	os.Exit(m.Run())
-	return nil
-}
-
-// start starts a sidecar in the role of the first argument, with the others, and waits for it.
-func start() int {
-	p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[2:], Env: environment(os.Args[1]), Log: os.Stdout})
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	state, err := p.Wait()
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return state.ExitCode()
-}
-
-// environment is this process's with that role.
-func environment(role string) []string {
-	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, roleVariable+"=") })
-	// Under the race detector every program would sleep for a second before it ends.
-	return append(others, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
+	launchtest.Main(m, launchtest.Roles{
+		roleInstance: play,
+		rolePlace: func(arguments []string) error {
+			if err := launch.Prepare(); err != nil {
+				return err
+			}
+			n, err := strconv.Atoi(arguments[0])
+			if err != nil {
+				return err
+			}
+			return place(n)
+		},
+		roleHold: func([]string) error {
+			if err := launch.Prepare(); err != nil {
+				return err
+			}
+			return hold()
+		},
+	})
 }
 
 // inSidecar has work done in a sidecar, with an empty fabric: once per kind of user that can start one here.
 func inSidecar(t *testing.T, work func(t *testing.T, f *Fabric)) {
 	t.Helper()
-	if os.Getenv(roleVariable) == roleSidecar {
+	launchtest.InSidecar(t, func(t *testing.T) {
+		t.Helper()
 		f, err := New(Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -105,29 +61,14 @@ func inSidecar(t *testing.T, work func(t *testing.T, f *Fabric)) {
 			}
 		}()
 		work(t, f)
-		return
-	}
-	if err := launch.Supported(); err != nil {
-		t.Skip(err)
-	}
-	asEach(t, relaunch)
-}
-
-// asEach runs a subtest for every kind of user that this one can be.
-func asEach(t *testing.T, test func(t *testing.T, who *syscall.Credential)) {
-	if os.Geteuid() != 0 {
-		t.Run("as this user", func(t *testing.T) { test(t, nil) })
-		return
-	}
-	t.Run("as root", func(t *testing.T) { test(t, nil) })
-	t.Run("without root", func(t *testing.T) { test(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
+	})
 }
 
 // startRole starts a sidecar in a role, by that user, and returns who started it and what it says.
 func startRole(t testing.TB, who *syscall.Credential, role string, arguments ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", append([]string{role}, arguments...)...)
-	cmd.Env = environment(roleStarter)
+	cmd := exec.Command("/proc/self/exe", arguments...)
+	cmd.Env = launchtest.StarterEnvironmentOf(role)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	out, err := cmd.StdoutPipe()
@@ -138,25 +79,6 @@ func startRole(t testing.TB, who *syscall.Credential, role string, arguments ...
 		t.Fatal(err)
 	}
 	return cmd, out
-}
-
-// relaunch runs the test, and nothing but it, in a sidecar started by that user.
-func relaunch(t *testing.T, who *syscall.Credential) {
-	root, _, _ := strings.Cut(t.Name(), "/")
-	cmd := exec.Command("/proc/self/exe", roleSidecar, "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = environment(roleStarter)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
-	said, err := cmd.CombinedOutput()
-	switch {
-	case err != nil:
-		t.Fatalf("%v\n%s", err, said)
-	case strings.Contains(string(said), "--- SKIP"):
-		t.Skip(string(said))
-	case !strings.Contains(string(said), "--- PASS: "+root):
-		t.Fatalf("the test didn't run in the sidecar:\n%s", said)
-	}
-	t.Logf("%s", said)
 }
 
 // added adds slots 0 to n-1, called i0, i1, …
@@ -266,7 +188,7 @@ func reach(t testing.TB, f *Fabric, slot int, network string, to netip.AddrPort)
 // player is a process of this program that plays an instance.
 func player(arguments ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", arguments...)
-	cmd.Env = environment(roleInstance)
+	cmd.Env = launchtest.Environment(roleInstance)
 	return cmd
 }
 

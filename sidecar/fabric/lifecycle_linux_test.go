@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 )
 
 const held = 20
@@ -62,7 +63,7 @@ func TestNothingOutlivesTheSidecar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asEach(t, func(t *testing.T, who *syscall.Credential) {
+	launchtest.AsEach(t, func(t *testing.T, who *syscall.Credential) {
 		marker := fmt.Sprintf("GROUNDPLAN_MARKER=%d-%d", os.Getpid(), time.Now().UnixNano())
 		name, value, _ := strings.Cut(marker, "=")
 		t.Setenv(name, value)
@@ -172,7 +173,7 @@ func holdersOf(t *testing.T, namespaces map[string]bool) []string {
 // instances get what their user has.
 func TestInstancesGetTheLimitOfWhoStartedTheSidecar(t *testing.T) {
 	const limit = "200"
-	if os.Getenv(roleVariable) != roleSidecar {
+	if !launchtest.Inside() {
 		if err := launch.Supported(); err != nil {
 			t.Skip(err)
 		}
@@ -180,8 +181,8 @@ func TestInstancesGetTheLimitOfWhoStartedTheSidecar(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command("sh", "-c", "ulimit -S -n "+limit+" && exec \"$0\" \"$@\"", program, roleSidecar, "-test.run=^"+t.Name()+"$")
-		cmd.Env = environment(roleStarter)
+		cmd := exec.Command("sh", "-c", "ulimit -S -n "+limit+" && exec \"$0\" \"$@\"", program, "-test.run=^"+t.Name()+"$")
+		cmd.Env = launchtest.StarterEnvironment()
 		if said, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, said)
 		}

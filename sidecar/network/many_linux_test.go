@@ -15,6 +15,7 @@ import (
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/fabric"
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 )
 
 const (
@@ -32,7 +33,7 @@ func TestHundredRunsDontSeeEachOther(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: not with -short")
 	}
-	if os.Getenv(roleVariable) != "" {
+	if launchtest.Inside() {
 		return // inside a sidecar
 	}
 	if err := launch.Supported(); err != nil {
@@ -51,7 +52,7 @@ func TestHundredRunsDontSeeEachOther(t *testing.T) {
 				return
 			}
 			defer log.Close()
-			p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: []string{fmt.Sprint("run-", run)}, Env: environment(roleOne), Log: log})
+			p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: []string{fmt.Sprint("run-", run)}, Env: launchtest.Environment(roleOne), Log: log})
 			if err != nil {
 				t.Error(err)
 				return

@@ -15,25 +15,26 @@ import (
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/links"
 )
 
 // benchInSidecar has a benchmark done in a sidecar, and prints what it says.
 func benchInSidecar(b *testing.B, work func(b *testing.B)) {
 	b.Helper()
-	if os.Getenv(roleVariable) == roleSidecar {
+	if launchtest.Inside() {
 		work(b)
 		return
 	}
 	if err := launch.Supported(); err != nil {
 		b.Skip(err)
 	}
-	for _, who := range []*syscall.Credential{nil, {Uid: nobody, Gid: nobody}} {
+	for _, who := range []*syscall.Credential{nil, launchtest.Nobody} {
 		if os.Geteuid() != 0 && who != nil {
 			continue
 		}
 		cmd := exec.Command("/proc/self/exe", "-test.run=^$", "-test.bench=^"+regexp.QuoteMeta(b.Name())+"$")
-		cmd.Env, cmd.Dir = environment(roleStarter), "/"
+		cmd.Env, cmd.Dir = launchtest.StarterEnvironment(), "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 		said, err := cmd.CombinedOutput()
 		if err != nil {

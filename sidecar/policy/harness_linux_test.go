@@ -6,9 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,47 +14,11 @@ import (
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/fabric"
-	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/links"
 )
 
-// The tests that need a fabric run once outside, where they do nothing but start this program again as a sidecar, as
-// root and as an unprivileged user, and once in there, where they do their work.
-const (
-	roleVariable = "GROUNDPLAN_POLICY_TEST"
-	roleStarter  = "starter"
-	roleSidecar  = "sidecar"
-	nobody       = 65534
-)
-
-func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case roleStarter:
-		p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[1:], Env: environment(roleSidecar), Log: os.Stdout})
-		if err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		state, err := p.Wait()
-		if err != nil || !state.Success() {
-			fmt.Println(err, state)
-			os.Exit(1)
-		}
-		return
-	case roleSidecar:
-		if err := launch.Prepare(); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-	}
-	os.Exit(m.Run())
-}
-
-// environment is this process's with that role.
-func environment(role string) []string {
-	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, roleVariable+"=") })
-	return append(others, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
-}
+func TestMain(m *testing.M) { launchtest.Main(m, nil) }
 
 // rig is a fabric with its packet filter.
 type rig struct {
@@ -70,24 +31,11 @@ type rig struct {
 // are written as in "eu:3", or none of them placed.
 func inSidecar(t *testing.T, o Options, placed bool, groups []string, work func(t *testing.T, r *rig)) {
 	t.Helper()
-	if os.Getenv(roleVariable) == roleSidecar {
+	// Parallel, since in processes of their own they mostly wait for what shall not come.
+	launchtest.Options{Parallel: true, Flat: true}.InSidecar(t, func(t *testing.T) {
+		t.Helper()
 		work(t, newRig(t, o, placed, groups))
-		return
-	}
-	if err := launch.Supported(); err != nil {
-		t.Skip(err)
-	}
-	t.Parallel() // in processes of their own, most of which wait for what shall not come
-	if os.Geteuid() != 0 {
-		relaunch(t, nil)
-		return
-	}
-	for name, who := range map[string]*syscall.Credential{"as root": nil, "without root": {Uid: nobody, Gid: nobody}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			relaunch(t, who)
-		})
-	}
+	})
 }
 
 // newRig makes a fabric and its packet filter. It lasts until the test ends.
@@ -125,24 +73,6 @@ func newRig(t testing.TB, o Options, placed bool, groups []string) *rig {
 		}
 	})
 	return r
-}
-
-func relaunch(t *testing.T, who *syscall.Credential) {
-	root, _, _ := strings.Cut(t.Name(), "/")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = environment(roleStarter)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
-	said, err := cmd.CombinedOutput()
-	switch {
-	case err != nil:
-		t.Fatalf("%v\n%s", err, said)
-	case strings.Contains(string(said), "--- SKIP"):
-		t.Skip(string(said))
-	case !strings.Contains(string(said), "--- PASS: "+root):
-		t.Fatalf("the test didn't run in the sidecar:\n%s", said)
-	}
-	t.Logf("%s", said)
 }
 
 func seated(f *fabric.Fabric, groups ...string) links.Seats {

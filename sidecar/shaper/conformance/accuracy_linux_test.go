@@ -14,6 +14,7 @@ import (
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/fabric"
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/links"
 	"github.com/groundplan/groundplan/sidecar/prober"
 	"github.com/groundplan/groundplan/sidecar/shaper/conformance"
@@ -23,7 +24,7 @@ import (
 // 10 ms each way, then loses 1 % of them, then one after the other sends through 10 Mbit/s. Run it on a machine that does
 // nothing else: go test -run '^$' -bench Accuracy -benchtime 1x ./sidecar/shaper/conformance
 func BenchmarkAccuracy(b *testing.B) {
-	if !conformance.InSidecar() {
+	if !launchtest.Inside() {
 		outside(b)
 		return
 	}
@@ -38,7 +39,7 @@ func outside(b *testing.B) {
 		b.Skip(err)
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$", "-test.bench=^BenchmarkAccuracy$", "-test.benchtime=1x")
-	cmd.Env = conformance.StarterEnvironment()
+	cmd.Env = launchtest.StarterEnvironment()
 	cmd.Dir = "/"
 	said, err := cmd.CombinedOutput()
 	if err != nil {

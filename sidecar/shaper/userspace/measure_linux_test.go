@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 )
 
 // Benchmarks of the whole way, from an instance to another. Each runs in a sidecar, which prints its figures: run them as
@@ -33,7 +33,7 @@ type figures map[string]float64
 // inSidecar has measure done in a sidecar, and reports the median of each figure.
 func inSidecar(b *testing.B, measure func(b *testing.B) figures) {
 	b.Helper()
-	if os.Getenv(roleVariable) == roleSidecar {
+	if launchtest.Inside() {
 		for unit, v := range measure(b) {
 			fmt.Println("figure", unit, v)
 		}
@@ -45,7 +45,7 @@ func inSidecar(b *testing.B, measure func(b *testing.B) figures) {
 	all := make(map[string][]float64)
 	for b.Loop() {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^$", "-test.bench=^"+b.Name()+"$", "-test.benchtime=1x")
-		cmd.Env = environment(roleStarter)
+		cmd.Env = launchtest.StarterEnvironment()
 		said, err := cmd.CombinedOutput()
 		if err != nil {
 			b.Fatalf("%v\n%s", err, said)

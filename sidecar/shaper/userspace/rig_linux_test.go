@@ -3,12 +3,6 @@ package userspace
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"os/exec"
-	"regexp"
-	"slices"
-	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/nftables"
@@ -16,52 +10,11 @@ import (
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/fabric"
-	"github.com/groundplan/groundplan/sidecar/launch"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/links"
 )
 
-// Tests that need a network run twice: once outside, where a test does nothing but start this program again in
-// namespaces of its own, as root and as an unprivileged user, and once in there, where it does its work.
-const (
-	roleVariable = "GROUNDPLAN_USERSPACE_TEST"
-	roleSidecar  = "sidecar" // PID 1 of its own namespaces; runs the tests
-	roleStarter  = "starter" // an unprivileged user who starts a sidecar
-	nobody       = 65534
-)
-
-func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case roleStarter:
-		os.Exit(start())
-	case roleSidecar:
-		if err := launch.Prepare(); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-	}
-	os.Exit(m.Run())
-}
-
-// start starts a sidecar with this program's arguments, and waits for it.
-func start() int {
-	p, err := launch.Start(launch.Options{Executable: "/proc/self/exe", Args: os.Args[1:], Env: environment(roleSidecar), Log: os.Stdout})
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	state, err := p.Wait()
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return state.ExitCode()
-}
-
-func environment(role string) []string {
-	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, roleVariable+"=") })
-	// Under the race detector every program would sleep for a second before it ends.
-	return append(others, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
-}
+func TestMain(m *testing.M) { launchtest.Main(m, nil) }
 
 // rig is a fabric with a shaper, whose every packet between instances takes the way through it.
 type rig struct {
@@ -74,39 +27,10 @@ type rig struct {
 // group, called all.
 func inRig(t *testing.T, instances int, work func(t *testing.T, r *rig)) {
 	t.Helper()
-	if os.Getenv(roleVariable) == roleSidecar {
-		r := newRig(t, instances, Options{})
-		work(t, r)
-		return
-	}
-	if err := launch.Supported(); err != nil {
-		t.Skip(err)
-	}
-	if os.Geteuid() != 0 {
-		t.Run("as this user", func(t *testing.T) { relaunch(t, nil) })
-		return
-	}
-	t.Run("as root", func(t *testing.T) { relaunch(t, nil) })
-	t.Run("without root", func(t *testing.T) { relaunch(t, &syscall.Credential{Uid: nobody, Gid: nobody}) })
-}
-
-// relaunch runs the test, and nothing but it, in a sidecar started by that user.
-func relaunch(t *testing.T, who *syscall.Credential) {
-	root, _, _ := strings.Cut(t.Name(), "/")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(root)+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = environment(roleStarter)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
-	said, err := cmd.CombinedOutput()
-	switch {
-	case err != nil:
-		t.Fatalf("%v\n%s", err, said)
-	case strings.Contains(string(said), "--- SKIP: "+root):
-		t.Skip(string(said))
-	case !strings.Contains(string(said), "--- PASS: "+root):
-		t.Fatalf("the test didn't run in the sidecar:\n%s", said)
-	}
-	t.Logf("%s", said)
+	launchtest.InSidecar(t, func(t *testing.T) {
+		t.Helper()
+		work(t, newRig(t, instances, Options{}))
+	})
 }
 
 func newRig(t testing.TB, instances int, o Options) *rig {
