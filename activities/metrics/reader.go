@@ -30,6 +30,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"time"
 )
 
 // longestLine bounds a line, in bytes; a longer one is a bad line.
@@ -139,7 +140,13 @@ func (f *file) line(data []byte) string {
 	if err := json.Unmarshal(data, &l); err != nil {
 		return "not a metric: " + err.Error()
 	}
-	if f.superseded(l.TS) {
+	// A line that doesn't say when it was written is in no window, and always counts.
+	var at time.Time
+	timed := false
+	if len(f.windows) > 0 || len(f.discard) > 0 {
+		at, timed = moment(l.TS)
+	}
+	if timed && f.superseded(at) {
 		return ""
 	}
 	metric, _, _ := strings.Cut(l.Name, ",")
@@ -155,8 +162,10 @@ func (f *file) line(data []byte) string {
 	if _, known := f.values[metric]; !known && len(f.values) >= mostNames || len(f.open) >= mostNames {
 		return fmt.Sprintf("the instance has more than %d metrics", mostNames)
 	}
-	for _, t := range f.within(l.TS) {
-		t.take(l, metric) // what is wrong with it is said once, below
+	if timed {
+		for _, t := range f.within(at) {
+			t.take(l, metric) // what is wrong with it is said once, below
+		}
 	}
 	return f.take(l, metric)
 }

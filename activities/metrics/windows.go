@@ -69,15 +69,8 @@ func moment(ts json.RawMessage) (at time.Time, ok bool) {
 	return time.Unix(0, ns), true
 }
 
-// within returns the parts whose windows hold a line's time. A line without one is in none.
-func (f *file) within(ts json.RawMessage) []*tally {
-	if len(f.windows) == 0 {
-		return nil
-	}
-	at, ok := moment(ts)
-	if !ok {
-		return nil
-	}
+// within returns the parts whose windows hold a moment.
+func (f *file) within(at time.Time) []*tally {
 	var parts []*tally
 	for i, w := range f.windows {
 		if w.holds(at) {
@@ -87,11 +80,7 @@ func (f *file) within(ts json.RawMessage) []*tally {
 	return parts
 }
 
-// superseded says whether a line was written in an attempt that another has taken the place of.
-func (f *file) superseded(ts json.RawMessage) bool {
-	if len(f.discard) == 0 {
-		return false
-	}
-	at, ok := moment(ts)
-	return ok && slices.ContainsFunc(f.discard, func(w Window) bool { return w.holds(at) })
+// superseded says whether a moment was in an attempt that another has taken the place of.
+func (f *file) superseded(at time.Time) bool {
+	return slices.ContainsFunc(f.discard, func(w Window) bool { return w.holds(at) })
 }

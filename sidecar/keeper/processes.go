@@ -129,11 +129,19 @@ func (p processes) clear(namespaces map[uint64]bool, patience time.Duration) (le
 			return len(found), nil
 		}
 		for _, pid := range found {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := send(pid, unix.SIGKILL); err != nil {
 				return len(found), fmt.Errorf("killing process %d: %w", pid, err)
 			}
 		}
 		time.Sleep(pause)
 		pause = min(2*pause, 50*time.Millisecond)
 	}
+}
+
+// send sends a signal to a process; one that is gone needs none.
+func send(pid int, what unix.Signal) error {
+	if err := unix.Kill(pid, what); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
 }
