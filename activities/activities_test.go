@@ -81,6 +81,10 @@ func (g *fakeGround) HaltStage(ctx context.Context, in stage.Input) error {
 	return ctx.Err()
 }
 
+func (g *fakeGround) Pack(_ context.Context, artifact stage.Artifact) (stage.Artifact, string, error) {
+	return artifact, "", nil
+}
+
 func (g *fakeGround) Release(ctx context.Context, _ stage.Run) error {
 	g.note("release")
 	return ctx.Err()

@@ -80,6 +80,9 @@ func (b *building) one(ctx context.Context, name string) error {
 		Log:    b.activities.folder(b.in.Run).BuildLog(name),
 		Note:   b.say,
 	})
+	if err == nil {
+		artifact, err = b.pack(ctx, artifact)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var fault *artifacts.Fault
@@ -93,6 +96,19 @@ func (b *building) one(ctx context.Context, name string) error {
 	}
 	b.report(stage.Progress{Total: len(b.in.Stage.Build), Succeeded: len(b.made), Failed: len(b.faults), Note: "built " + name})
 	return nil
+}
+
+// pack has the ground take what was made.
+func (b *building) pack(ctx context.Context, artifact stage.Artifact) (stage.Artifact, error) {
+	ground, why := b.activities.ground(b.in.Run)
+	if why != "" {
+		return artifact, &artifacts.Fault{Invalid: true, Reason: why}
+	}
+	packed, why, err := ground.Pack(ctx, artifact)
+	if err == nil && why != "" {
+		err = &artifacts.Fault{Reason: why}
+	}
+	return packed, err
 }
 
 // say reports what is being done.

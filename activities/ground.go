@@ -14,6 +14,9 @@ import (
 // An error means that the answer is not known and that the same call may be tried again (a worker on its way out, a
 // connection refused). What is known goes into the result: a verdict and a reason.
 type Ground interface {
+	// Pack makes an artifact ready to be placed here: a file is one on this machine, and an image that nodes can pull on
+	// a cluster. The string is why it can't be, for a person; the artifact is at fault then.
+	Pack(ctx context.Context, artifact stage.Artifact) (packed stage.Artifact, why string, err error)
 	// Schedule brings every instance of the stage's groups to the gate.
 	Schedule(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error)
 	// Network sets the state of the data network.

@@ -56,6 +56,12 @@ func New(o Options) *Ground {
 	return &Ground{options: o, machine: thisMachine, patience: releasesWithin}
 }
 
+// Pack takes an artifact as it is: a file is on this machine already. That an image isn't for here is said when it is
+// to be placed.
+func (g *Ground) Pack(_ context.Context, artifact stage.Artifact) (stage.Artifact, string, error) {
+	return artifact, "", nil
+}
+
 // placement is what a sidecar is asked to hold for groups; the string is why it can't be asked. A later placement takes
 // the place of an earlier one in what all groups run, so that each names the programs of all that have one by then.
 func placement(in stage.Input, groups []string) (control.Placement, string) {

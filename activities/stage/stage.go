@@ -90,8 +90,10 @@ type Artifact struct {
 	Path string `json:"path,omitempty"`
 	// Args stand before the group's own arguments.
 	Args []string `json:"args,omitempty"`
-	// Image is the reference of an image; empty for an executable.
+	// Image is the reference of an image; empty for an executable that no ground has made one of.
 	Image string `json:"image,omitempty"`
+	// Command is what starts the program inside the image, with the arguments that belong to it.
+	Command []string `json:"command,omitempty"`
 	// Cached says that it was there already.
 	Cached bool `json:"cached,omitempty"`
 }

@@ -15,6 +15,7 @@
 package control
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/groundplan/groundplan/pipelines"
@@ -31,6 +32,36 @@ type Placement struct {
 	All    []Group  `json:"all"`
 	// Environment that all instances share beyond the contract's: TEST_REPO and the like.
 	Env map[string]string `json:"env,omitempty"`
+	// Node says what of the run this sidecar holds, where its instances are spread over the nodes of a cluster; nil: all.
+	Node *Node `json:"node,omitempty"`
+}
+
+// Node is one node's part of a run that is spread over several. Every sidecar of the run knows all groups, so that slots,
+// addresses and counts are the same everywhere; it places, starts and counts only its own instances.
+type Node struct {
+	Name string `json:"name"`
+	// Lead says that this is the one sidecar of the run that tells what concerns the whole run, like its events.
+	Lead bool `json:"lead,omitempty"`
+	// Pods are the instances on this node.
+	Pods []Pod `json:"pods"`
+	// Nodes are all that hold instances of the run, this one among them, in the same order for each.
+	Nodes []Peer `json:"nodes"`
+}
+
+// Pod is where an instance lives.
+type Pod struct {
+	Slot int    `json:"slot"`
+	UID  string `json:"uid"`
+	Name string `json:"name"`
+}
+
+// Peer is a node as the others see it.
+type Peer struct {
+	Name string `json:"name"`
+	// Address is where its other end of the data network's tunnels is: the node's own.
+	Address netip.Addr `json:"address"`
+	// Slots are those of the instances that it holds, as ranges with both ends in.
+	Slots [][2]int `json:"slots"`
 }
 
 // Group is a group with what it runs.
@@ -186,6 +217,8 @@ type RunStatus struct {
 	Event string `json:"event,omitempty"`
 	// Missed are sentences about the events that never happened, because the stage was over before.
 	Missed []string `json:"missed,omitempty"`
+	// Lost counts the instances of whose end nobody knows: their pods or their node are gone.
+	Lost int `json:"lost,omitempty"`
 	// Fault is what the sidecar itself could not do (the sync service failed, the disk is full); empty when all went
 	// well. It is a fault of the ground, whatever the outcomes say.
 	Fault string `json:"fault,omitempty"`
