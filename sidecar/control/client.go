@@ -22,13 +22,14 @@ var ErrAway = errors.New("no sidecar answers")
 // Client asks a run's sidecar. It may be used from many goroutines, and holds no connection that would tell when the
 // sidecar goes.
 type Client struct {
-	socket string
+	socket string // empty where the sidecar is on another machine
+	base   string // of all URLs, without a slash at its end
 	http   *http.Client
 }
 
 // Dial returns a client of the sidecar that listens, or will listen, on socket. It doesn't connect yet.
 func Dial(socket string) *Client {
-	c := &Client{socket: socket}
+	c := &Client{socket: socket, base: "http://sidecar"}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext:         c.connect,
 		MaxIdleConnsPerHost: 4,
@@ -36,6 +37,12 @@ func Dial(socket string) *Client {
 	}}
 	return c
 }
+
+// Through returns a client of a sidecar whose calls somebody passes on: base is the URL of what stands for the sidecar's
+// own root there, without a slash at its end, and over brings calls there. Of such a sidecar no process is known here:
+// Status.PID is 0, and Release returns once it has answered. Whatever keeps a call from arriving is ErrAway; the one who
+// passes on says so by 502 Bad Gateway.
+func Through(over *http.Client, base string) *Client { return &Client{base: base, http: over} }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -80,6 +87,13 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // Release ends every process and the sidecar itself, and returns once the sidecar's process is gone, and with it every
 // namespace. A sidecar that is not there has been released: that is no error.
 func (c *Client) Release(ctx context.Context) (Status, error) {
+	if c.socket == "" {
+		last, err := call[Status](ctx, c, http.MethodPost, "/v1/release", nil)
+		if errors.Is(err, ErrAway) {
+			err = nil
+		}
+		return last, err
+	}
 	gone, err := c.watch(ctx)
 	if errors.Is(err, ErrAway) {
 		return Status{}, nil
@@ -101,7 +115,7 @@ func (c *Client) Release(ctx context.Context) (Status, error) {
 
 // status adds what only the asking side can know.
 func (c *Client) status(status Status, err error) (Status, error) {
-	if err == nil {
+	if err == nil && c.socket != "" {
 		status.PID, err = c.pid()
 	}
 	return status, err
@@ -142,21 +156,21 @@ func call[Reply any](ctx context.Context, c *Client, method, path string, ask an
 	if err != nil {
 		return reply, fmt.Errorf("encoding %s %s: %w", method, path, err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://sidecar"+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return reply, fmt.Errorf("asking the sidecar: %w", err)
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {
-		return reply, fmt.Errorf("asking the sidecar: %w", away(err))
+		return reply, fmt.Errorf("asking the sidecar: %w", c.away(ctx, err))
 	}
 	defer answer.Body.Close()
 	data, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return reply, fmt.Errorf("reading the sidecar's answer to %s: %w", path, away(err))
+		return reply, fmt.Errorf("reading the sidecar's answer to %s: %w", path, c.away(ctx, err))
 	}
 	if answer.StatusCode >= http.StatusBadRequest {
-		return reply, refusal(answer.StatusCode, data)
+		return reply, Refusal(answer.StatusCode, data)
 	}
 	if err := json.Unmarshal(data, &reply); err != nil {
 		return reply, fmt.Errorf("understanding the sidecar's answer to %s: %w", path, err)
@@ -164,13 +178,25 @@ func call[Reply any](ctx context.Context, c *Client, method, path string, ask an
 	return reply, nil
 }
 
-// refusal turns a failure's body into an *Error.
-func refusal(status int, body []byte) error {
+// Refusal makes an error of an answer with a status of 400 and above: ErrAway of a 502, else an *Error.
+func Refusal(status int, body []byte) error {
 	var said failure
 	if json.Unmarshal(body, &said) != nil || said.Error == "" {
 		said.Error = fmt.Sprintf("the sidecar answered %d %s: %s", status, http.StatusText(status), bytes.TrimSpace(body))
 	}
+	if status == http.StatusBadGateway {
+		return fmt.Errorf("%w: %s", ErrAway, said.Error)
+	}
 	return &Error{Status: status, Message: said.Error}
+}
+
+// away marks the errors that mean that nobody is reached. On the way to another machine there are more of them than can
+// be named.
+func (c *Client) away(ctx context.Context, err error) error {
+	if c.socket == "" && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	return away(err)
 }
 
 // away marks the errors that mean that nobody listens.
