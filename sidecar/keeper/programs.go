@@ -95,10 +95,10 @@ func (l *Lost) Error() string { return l.Why }
 // mean others too.
 type letsGoAtOnce interface{ LetGo() (bool, error) }
 
-// rouses lets go of processes at those slots that are still stopped, and returns how many there were.
-type rouses interface {
+// rouser lets go of processes at those slots that are still stopped, and returns how many there were.
+type rouser interface {
 	Rouse(slots []int) (int, error)
 }
 
-// looks notes how much memory what runs at a slot takes. It is called now and then.
-type looks interface{ Look(slot int) }
+// looker notes how much memory what runs at a slot takes. It is called now and then.
+type looker interface{ Look(slot int) }
