@@ -88,6 +88,8 @@ type Artifact struct {
 	Digest string `json:"digest"`
 	// Path is the executable on the building machine; empty for an image.
 	Path string `json:"path,omitempty"`
+	// Archive is a file on the building machine that holds an image, until a ground has pushed it; empty for all else.
+	Archive string `json:"archive,omitempty"`
 	// Args stand before the group's own arguments.
 	Args []string `json:"args,omitempty"`
 	// Image is the reference of an image; empty for an executable that no ground has made one of.
