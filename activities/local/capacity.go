@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
@@ -46,38 +47,22 @@ func shortage(in stage.Input, groups []string, there control.Status, m machine) 
 		return ""
 	}
 	var short []string
-	if total := int64(instances(in, names(in))); total > addresses {
+	if total := int64(sidecars.Instances(in, sidecars.Names(in))); total > addresses {
 		short = append(short, fmt.Sprintf("the data subnet has %d addresses for %d instances: %d too few", addresses, total, total-addresses))
 	}
 	if m.Memory >= 0 && memory > m.Memory {
-		short = append(short, fmt.Sprintf("they need %s of memory and %s are free: %s too little", bytesText(memory), bytesText(m.Memory), bytesText(memory-m.Memory)))
+		short = append(short, fmt.Sprintf("they need %s of memory and %s are free: %s too little", sidecars.Size(memory), sidecars.Size(m.Memory), sidecars.Size(memory-m.Memory)))
 	}
 	if need := missing * tasks; m.Tasks >= 0 && need > m.Tasks {
 		short = append(short, fmt.Sprintf("they need %d processes and threads and %d more are allowed: %d too few", need, m.Tasks, need-m.Tasks))
 	}
-	if need := int64(instances(in, names(in))) * descriptors; m.Descriptors >= 0 && need > m.Descriptors {
+	if need := int64(sidecars.Instances(in, sidecars.Names(in))) * descriptors; m.Descriptors >= 0 && need > m.Descriptors {
 		short = append(short, fmt.Sprintf("they need %d open files and %d are allowed (ulimit -Hn): %d too few", need, m.Descriptors, need-m.Descriptors))
 	}
 	if len(short) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("this machine can't hold %s more: %s", count(int(missing)), strings.Join(short, "; "))
-}
-
-func names(in stage.Input) []string {
-	var all []string
-	for _, g := range in.Groups {
-		all = append(all, g.Name)
-	}
-	return all
-}
-
-// bytesText is a size for a person.
-func bytesText(n int64) string {
-	if n >= 1<<30 {
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	}
-	return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
+	return fmt.Sprintf("this machine can't hold %s more: %s", sidecars.Count(int(missing)), strings.Join(short, "; "))
 }
 
 // thisMachine reads what is left here.

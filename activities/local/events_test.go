@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
@@ -294,17 +295,17 @@ func TestNetworkIsProved(t *testing.T) {
 
 func TestLinksThatAreNotAsAsked(t *testing.T) {
 	reply := control.NetworkReply{Pairs: 50, Proof: &control.Proof{}}
-	if why := outside(reply); why != "" {
+	if why := sidecars.Outside(reply); why != "" {
 		t.Errorf("%q", why)
 	}
 	bad := control.Pair{From: "eu/3", To: "us/7", Fault: "latency 62ms instead of 50ms"}
 	reply.Faults, reply.Proof.Pairs = 1, []control.Pair{bad, {From: "eu/1", To: "eu/2", OK: true}}
-	if why, want := outside(reply), "1 of 50 links that were probed is not as asked: eu/3 → us/7: latency 62ms instead of 50ms"; why != want {
+	if why, want := sidecars.Outside(reply), "1 of 50 links that were probed is not as asked: eu/3 → us/7: latency 62ms instead of 50ms"; why != want {
 		t.Errorf("%q, want %q", why, want)
 	}
 	reply.Faults, reply.Proof.Pairs = 5, []control.Pair{bad, bad, bad, bad, bad}
 	fault := "eu/3 → us/7: latency 62ms instead of 50ms; "
-	if why, want := outside(reply), "5 of 50 links that were probed are not as asked: "+strings.Repeat(fault, 3)+"…"; why != want {
+	if why, want := sidecars.Outside(reply), "5 of 50 links that were probed are not as asked: "+strings.Repeat(fault, 3)+"…"; why != want {
 		t.Errorf("%q, want %q", why, want)
 	}
 }

@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/groundplan/groundplan/activities"
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
@@ -62,72 +61,21 @@ func (g *Ground) Pack(_ context.Context, artifact stage.Artifact) (stage.Artifac
 	return artifact, "", nil
 }
 
-// placement is what a sidecar is asked to hold for groups; the string is why it can't be asked. A later placement takes
-// the place of an earlier one in what all groups run, so that each names the programs of all that have one by then.
+// placement is what the sidecar is asked to hold for groups; the string is why it can't be asked.
 func placement(in stage.Input, groups []string) (control.Placement, string) {
-	ask := control.Placement{
-		Run:      in.Run.ID,
-		Pipeline: in.Pipeline,
-		Seed:     in.Seed,
-		Groups:   groups,
-		Env:      map[string]string{"TEST_REPO": filepath.Base(in.Run.Root), "TEST_TAG": in.Run.Commit},
-	}
-	for _, group := range in.Groups {
-		artifact, why := program(in, group)
-		if why != "" && slices.Contains(groups, group.Name) {
-			return ask, why
-		}
-		ask.All = append(ask.All, control.Group{Group: group, Program: artifact.Path, Arguments: artifact.Args})
-	}
-	for _, name := range groups {
-		if !slices.ContainsFunc(in.Groups, func(g pipelines.Group) bool { return g.Name == name }) {
-			return ask, fmt.Sprintf("there is no group %q", name)
-		}
-	}
-	return ask, ""
+	return sidecars.Placement(in, groups, program)
 }
 
 // program is what a group runs; the string is why it can't be run here.
-func program(in stage.Input, group pipelines.Group) (stage.Artifact, string) {
-	artifact, made := in.Artifacts[group.Artifact]
-	switch {
-	case !made:
-		return artifact, fmt.Sprintf("group %s needs the artifact %s, and no build stage before this one has made it", group.Name, group.Artifact)
-	case artifact.Path == "":
-		return artifact, fmt.Sprintf("group %s: the artifact %s is an image, and instances on this machine are plain processes", group.Name, group.Artifact)
+func program(group pipelines.Group, artifact stage.Artifact) (control.Group, string) {
+	if artifact.Path == "" {
+		return control.Group{Group: group}, fmt.Sprintf("group %s: the artifact %s is an image, and instances on this machine are plain processes", group.Name, group.Artifact)
 	}
+	asked := control.Group{Group: group, Program: artifact.Path, Arguments: artifact.Args}
 	if _, err := os.Stat(artifact.Path); err != nil {
-		return artifact, fmt.Sprintf("group %s: the artifact %s was built but can't be read any more (%v): run its build stage again", group.Name, group.Artifact, err)
+		return asked, fmt.Sprintf("group %s: the artifact %s was built but can't be read any more (%v): run its build stage again", group.Name, group.Artifact, err)
 	}
-	return artifact, ""
-}
-
-// instances counts those of the named groups.
-func instances(in stage.Input, groups []string) int {
-	total := 0
-	for _, g := range in.Groups {
-		if slices.Contains(groups, g.Name) {
-			total += g.Instances
-		}
-	}
-	return total
-}
-
-// inOrder sorts names of groups as the pipeline has them, each once.
-func inOrder(in stage.Input, names []string) []string {
-	var sorted []string
-	for _, g := range in.Groups {
-		if slices.Contains(names, g.Name) {
-			sorted = append(sorted, g.Name)
-		}
-	}
-	return sorted
-}
-
-func passed() stage.Result { return stage.Result{Verdict: stage.Passed} }
-
-func invalid(format string, args ...any) stage.Result {
-	return stage.Result{Verdict: stage.Invalid, Reason: fmt.Sprintf(format, args...)}
+	return asked, ""
 }
 
 // known turns an error into a result where it says something that is known: the sidecar refused, or it is gone.
@@ -139,11 +87,11 @@ func (g *Ground) known(ctx context.Context, doing string, err error) (stage.Resu
 	case ctx.Err() != nil:
 		return stage.Result{}, context.Cause(ctx)
 	case errors.As(err, &start):
-		return invalid("%s", start.reason), nil
+		return sidecars.Invalid("%s", start.reason), nil
 	case errors.Is(err, control.ErrAway):
-		return invalid("the sidecar of this run died while %s", doing), nil
+		return sidecars.Invalid("the sidecar of this run died while %s", doing), nil
 	case errors.As(err, &refused):
-		return invalid("%s: %s", doing, strings.TrimSpace(refused.Message)), nil
+		return sidecars.Invalid("%s: %s", doing, strings.TrimSpace(refused.Message)), nil
 	}
 	return stage.Result{}, fmt.Errorf("%s: %w", doing, err)
 }

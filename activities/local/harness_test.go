@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
@@ -155,7 +156,7 @@ func (b *bench) last() stage.Progress {
 func (b *bench) schedule(groups ...string) stage.Result {
 	b.Helper()
 	if len(groups) == 0 {
-		groups = names(b.in)
+		groups = sidecars.Names(b.in)
 	}
 	in := b.stage(pipelines.Stage{Name: "place", Kind: pipelines.KindSchedule, Schedule: &pipelines.Schedule{Groups: groups}}, 1)
 	result, err := b.ground.Schedule(b.Context(), in, b.report)
@@ -185,7 +186,7 @@ func (b *bench) network() stage.Result {
 
 // runInput is a run stage of all groups.
 func (b *bench) runInput(testCase string, attempt int) stage.Input {
-	return b.stage(pipelines.Stage{Name: "run", Kind: pipelines.KindRun, Run: &pipelines.Run{Groups: names(b.in), Case: testCase, Success: 1}}, attempt)
+	return b.stage(pipelines.Stage{Name: "run", Kind: pipelines.KindRun, Run: &pipelines.Run{Groups: sidecars.Names(b.in), Case: testCase, Success: 1}}, attempt)
 }
 
 func (b *bench) run(in stage.Input) stage.Result {
@@ -205,7 +206,7 @@ func (b *bench) running(ctx context.Context, in stage.Input) <-chan answer {
 		result, err := b.ground.Run(ctx, in, b.report)
 		done <- answer{result, err}
 	}()
-	total := instances(in, in.Stage.Run.Groups)
+	total := sidecars.Instances(in, in.Stage.Run.Groups)
 	b.wait("the instances run", func() bool { return b.last().Running == total })
 	return done
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
@@ -124,7 +125,7 @@ func TestNobodyOpened(t *testing.T) {
 	b.place()
 	in := b.runInput("ok", 1)
 	state := b.state()
-	state.Opened[key(in)] = state.Sidecar.Since
+	state.Opened[sidecars.Key(in)] = state.Sidecar.Since
 	if err := state.write(b.folder); err != nil {
 		t.Fatal(err)
 	}

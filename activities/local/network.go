@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -21,7 +21,7 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 	defer unlock()
 	report(stage.Progress{Note: "setting the data network"})
 	before := s.state.Network
-	s.state.Network = &control.Network{State: *in.Stage.Network, Key: key(in), Stage: in.Stage.Name, Seed: in.Seed}
+	s.state.Network = &control.Network{State: *in.Stage.Network, Key: sidecars.Key(in), Stage: in.Stage.Name, Seed: in.Seed}
 	s.state.NetworkKey = "" // a sidecar that was asked already says once more what came of it
 	why, err := s.revive(ctx, nil, report)
 	if err != nil {
@@ -31,17 +31,14 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 		if s.proved == "" { // it is not in force
 			s.state.Network = before
 		}
-		return invalid("%s", why), s.state.write(s.folder)
+		return sidecars.Invalid("%s", why), s.state.write(s.folder)
 	}
-	result := passed()
+	result := sidecars.Passed()
 	if s.proved != "" {
 		result.Notes = []string{s.proved}
 	}
 	return result, nil
 }
-
-// key names one attempt of a stage to the sidecar.
-func key(in stage.Input) string { return stage.Key(in.Stage.Name, in.Attempt) }
 
 // revive brings a sidecar to where the state says it should be: on a new one every group is placed, and the data network
 // set as it was last asked for. Of a sidecar that holds the needed groups it asks nothing. The string is why that can't
@@ -56,8 +53,8 @@ func (s *session) revive(ctx context.Context, need []string, report func(stage.P
 	if err != nil {
 		return "", err
 	}
-	missing := instances(s.in, need) - placedOf(need, status)
-	if missing > 0 || len(s.state.Groups) > 0 && placedOf(s.state.Groups, status) == 0 {
+	missing := sidecars.Instances(s.in, need) - sidecars.PlacedOf(need, status)
+	if missing > 0 || len(s.state.Groups) > 0 && sidecars.PlacedOf(s.state.Groups, status) == 0 {
 		if refused, err := s.replace(ctx, report); refused != "" || err != nil {
 			return refused, err
 		}
@@ -75,10 +72,10 @@ func (s *session) replace(ctx context.Context, report func(stage.Progress)) (str
 	if err != nil {
 		return "", err
 	}
-	if result := placed(s.in, s.state.Groups, status); result.Verdict != stage.Passed {
+	if result := sidecars.Placed(s.in, s.state.Groups, status); result.Verdict != stage.Passed {
 		return result.Reason, nil
 	}
-	s.ground.note(s.folder, "placed-again", s.in.Stage.Name, fmt.Sprintf("%s placed again on a new sidecar", count(status.New)))
+	s.ground.note(s.folder, "placed-again", s.in.Stage.Name, fmt.Sprintf("%s placed again on a new sidecar", sidecars.Count(status.New)))
 	return "", nil
 }
 
@@ -94,7 +91,7 @@ func (s *session) apply(ctx context.Context, status control.Status, report func(
 	}
 	ask, set := *asked, s.in.Stage.Kind == pipelines.KindNetwork
 	if !set {
-		ask.Key += "-" + key(s.in)
+		ask.Key += "-" + sidecars.Key(s.in)
 	}
 	reply, err := s.ask(ctx, ask, report)
 	if err != nil {
@@ -104,7 +101,7 @@ func (s *session) apply(ctx context.Context, status control.Status, report func(
 		return "the data network can't be set: " + reply.Refused, nil
 	}
 	s.proved = reply.Summary
-	why := outside(reply)
+	why := sidecars.Outside(reply)
 	if why == "" || set {
 		s.state.NetworkBy, s.state.NetworkKey = status.Started, asked.Key
 	}
@@ -113,30 +110,9 @@ func (s *session) apply(ctx context.Context, status control.Status, report func(
 
 // ask asks the sidecar, and reports how far it is until it answers.
 func (s *session) ask(ctx context.Context, asked control.Network, report func(stage.Progress)) (control.NetworkReply, error) {
-	return while(ctx, func(ctx context.Context) (control.NetworkReply, error) { return s.client.Network(ctx, asked) }, func() {
+	return sidecars.While(ctx, func(ctx context.Context) (control.NetworkReply, error) { return s.client.Network(ctx, asked) }, func() {
 		if status, err := s.status(ctx); err == nil && status.ToProbe > 0 {
 			report(stage.Progress{Note: fmt.Sprintf("probing the data network: %d of %d links", status.Probed, status.ToProbe)})
 		}
 	})
-}
-
-// outside names the links that are not as asked; empty when all that were probed are.
-func outside(reply control.NetworkReply) string {
-	if reply.Faults == 0 || reply.Proof == nil {
-		return ""
-	}
-	var faults []string
-	for _, p := range reply.Proof.Pairs {
-		if !p.OK && len(faults) < shown {
-			faults = append(faults, fmt.Sprintf("%s → %s: %s", p.From, p.To, p.Fault))
-		}
-	}
-	if reply.Faults > len(faults) {
-		faults = append(faults, "…")
-	}
-	are := "are"
-	if reply.Faults == 1 {
-		are = "is"
-	}
-	return fmt.Sprintf("%d of %d links that were probed %s not as asked: %s", reply.Faults, reply.Pairs, are, strings.Join(faults, "; "))
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -55,10 +56,10 @@ func (g *Ground) HaltStage(ctx context.Context, in stage.Input) error {
 	client := control.Dial(control.Socket(folder))
 	defer client.Close()
 	for ; in.Attempt > 0; in.Attempt-- {
-		if _, opened := state.Opened[key(in)]; !opened {
+		if _, opened := state.Opened[sidecars.Key(in)]; !opened {
 			continue
 		}
-		_, err := client.Halt(ctx, key(in))
+		_, err := client.Halt(ctx, sidecars.Key(in))
 		var refused *control.Error
 		switch {
 		case errors.Is(err, control.ErrAway):
@@ -66,7 +67,7 @@ func (g *Ground) HaltStage(ctx context.Context, in stage.Input) error {
 		case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 			// It was never opened, or by a sidecar that is gone.
 		case err != nil:
-			return fmt.Errorf("halting %s: %w", key(in), err)
+			return fmt.Errorf("halting %s: %w", sidecars.Key(in), err)
 		}
 	}
 	return nil

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
@@ -21,8 +18,8 @@ const waitFor = 10 * time.Second
 // Run opens the gate and waits until every instance has an outcome. The gate is opened once per attempt of the stage:
 // when the attempt's sidecar is gone, so are its instances, and it takes another attempt to start new ones.
 func (g *Ground) Run(ctx context.Context, in stage.Input, report func(stage.Progress)) (stage.Result, error) {
-	if why := checkParams(in); why != "" {
-		return invalid("%s", why), nil
+	if why := sidecars.CheckParams(in); why != "" {
+		return sidecars.Invalid("%s", why), nil
 	}
 	s, unlock, err := g.open(ctx, in.Run, in)
 	if err != nil {
@@ -35,9 +32,9 @@ func (g *Ground) Run(ctx context.Context, in stage.Input, report func(stage.Prog
 		return g.known(ctx, "preparing the run", err)
 	}
 	if why != "" {
-		return invalid("%s", why), nil
+		return sidecars.Invalid("%s", why), nil
 	}
-	status, err := s.client.Open(ctx, key(in), s.runStage())
+	status, err := s.client.Open(ctx, sidecars.Key(in), sidecars.RunStage(s.in))
 	if err == nil {
 		status, err = s.follow(ctx, status, report)
 	}
@@ -50,12 +47,12 @@ func (g *Ground) Run(ctx context.Context, in stage.Input, report func(stage.Prog
 	if err != nil {
 		return g.known(ctx, "running the instances", err)
 	}
-	return outcome(in, status), nil
+	return sidecars.Outcome(in, status), nil
 }
 
 // gate makes sure of the sidecar that this attempt's gate is, or will be, opened by. The string is why there is none.
 func (s *session) gate(ctx context.Context, report func(stage.Progress)) (string, error) {
-	by, opened := s.state.Opened[key(s.in)]
+	by, opened := s.state.Opened[sidecars.Key(s.in)]
 	if opened {
 		status, err := s.status(ctx)
 		if errors.Is(err, control.ErrAway) || err == nil && !status.Started.Equal(by) {
@@ -67,31 +64,14 @@ func (s *session) gate(ctx context.Context, report func(stage.Progress)) (string
 	if why != "" || err != nil {
 		return why, err
 	}
-	s.state.Opened[key(s.in)] = s.state.Sidecar.Since
+	s.state.Opened[sidecars.Key(s.in)] = s.state.Sidecar.Since
 	return "", s.state.write(s.folder)
-}
-
-// runStage is what the sidecar is asked.
-func (s *session) runStage() control.RunStage {
-	run := s.in.Stage.Run
-	total := instances(s.in, run.Groups)
-	return control.RunStage{
-		Stage:       s.in.Stage.Name,
-		Groups:      run.Groups,
-		Case:        run.Case,
-		Params:      run.Params,
-		FailFast:    run.FailFast,
-		MaxFailures: total - mustSucceed(float64(run.Success), total),
-		Deadline:    s.in.Deadline,
-		Events:      run.Events,
-		Seed:        s.in.Seed,
-	}
 }
 
 // follow waits for the end of the stage and reports on the way.
 func (s *session) follow(ctx context.Context, status control.RunStatus, report func(stage.Progress)) (control.RunStatus, error) {
 	for {
-		report(progress(status))
+		report(sidecars.Progress(status))
 		if status.Done {
 			return status, nil
 		}
@@ -121,53 +101,10 @@ func (s *session) lost(ctx context.Context, err error) bool {
 
 // died is the result for instances that went with their sidecar.
 func (s *session) died() stage.Result {
-	lost := instances(s.in, s.in.Stage.Run.Groups)
+	lost := sidecars.Instances(s.in, s.in.Stage.Run.Groups)
 	were := "were"
 	if lost == 1 {
 		were = "was"
 	}
-	return invalid("the sidecar of this run died; %s %s lost", count(lost), were)
-}
-
-// checkParams refuses parameters that Testground's SDKs would drop without a word.
-func checkParams(in stage.Input) string {
-	for _, group := range in.Groups {
-		if !group.Testground || !slices.Contains(in.Stage.Run.Groups, group.Name) {
-			continue
-		}
-		all := maps.Clone(group.Parameters)
-		if all == nil {
-			all = map[string]string{}
-		}
-		maps.Copy(all, in.Stage.Run.Params)
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if strings.ContainsAny(name, "=|") || strings.ContainsAny(all[name], "=|") {
-				return fmt.Sprintf("group %s: the parameter %s (%q) holds = or |, which instances built for Testground can't receive: change it, or set `testground: false` for the group", group.Name, name, all[name])
-			}
-		}
-	}
-	return ""
-}
-
-// mustSucceed is how many of total instances a share asks for.
-func mustSucceed(share float64, total int) int {
-	return int(math.Ceil(share*float64(total) - 1e-9))
-}
-
-// progress is a status in counts.
-func progress(status control.RunStatus) stage.Progress {
-	p := stage.Progress{Note: status.Event}
-	for _, c := range status.Groups {
-		p.Total += c.Total
-		p.Placed += c.Placed
-		p.Running += c.Running
-		p.Succeeded += c.Succeeded
-		p.Failed += c.Failed + c.Crashed + c.Silent
-		p.Killed += c.Killed
-	}
-	p.Waiting = max(p.Total-p.Running-p.Succeeded-p.Failed-p.Killed, 0)
-	if first := status.FirstFailure; first != nil {
-		p.FirstFailure = fmt.Sprintf("%s/%d: %s", first.Group, first.Index, first.Reason)
-	}
-	return p
+	return sidecars.Invalid("the sidecar of this run died; %s %s lost", sidecars.Count(lost), were)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -51,7 +52,7 @@ func (g *Ground) open(ctx context.Context, run stage.Run, in stage.Input) (s *se
 		return nil, nil, err
 	}
 	folder := g.options.Home.Run(run.ID)
-	unlock, err = lock(ctx, folder)
+	unlock, err = sidecars.Lock(ctx, folder)
 	if err != nil {
 		return nil, nil, err
 	}

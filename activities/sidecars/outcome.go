@@ -1,4 +1,4 @@
-package local
+package sidecars
 
 import (
 	"fmt"
@@ -11,10 +11,10 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-// outcome is the verdict on a run stage that ended. Instances that an event killed for good say nothing about the subject:
+// Outcome is the verdict on a run stage that ended. Instances that an event killed for good say nothing about the subject:
 // they are not among those that must succeed.
-func outcome(in stage.Input, status control.RunStatus) stage.Result {
-	status.Failing = slices.SortedFunc(slices.Values(status.Failing), byInstance)
+func Outcome(in stage.Input, status control.RunStatus) stage.Result {
+	status.Failing = slices.SortedFunc(slices.Values(status.Failing), ByInstance)
 	result := stage.Result{
 		Verdict:  stage.Passed,
 		Started:  status.Started,
@@ -30,7 +30,7 @@ func outcome(in stage.Input, status control.RunStatus) stage.Result {
 		succeeded += c.Succeeded
 	}
 	share := float64(in.Stage.Run.Success)
-	enough := succeeded >= mustSucceed(share, total)
+	enough := succeeded >= MustSucceed(share, total)
 	reason := why(in, status, total, succeeded)
 	switch {
 	case status.Fault != "": // of the ground, whatever the outcomes say, and whoever halted the stage
@@ -57,13 +57,13 @@ func why(in stage.Input, status control.RunStatus, total, succeeded int) string 
 	case status.FailedFast:
 		text := "ended at the first failure (failFast)"
 		if status.Unfinished > 0 {
-			text += fmt.Sprintf(" while %d of %s were running", status.Unfinished, count(total))
+			text += fmt.Sprintf(" while %d of %s were running", status.Unfinished, Count(total))
 		}
 		return text + first(status)
 	}
-	text := fmt.Sprintf("%d of %s did not succeed", missing, count(total))
+	text := fmt.Sprintf("%d of %s did not succeed", missing, Count(total))
 	if share := in.Stage.Run.Success; share < 1 {
-		text += fmt.Sprintf(" where %d must", mustSucceed(float64(share), total))
+		text += fmt.Sprintf(" where %d must", MustSucceed(float64(share), total))
 	}
 	return text + listed(status.Failing, missing) + first(status)
 }
@@ -74,7 +74,7 @@ func timedOut(in stage.Input, status control.RunStatus, total, missing int) stri
 	if status.Unfinished == 1 {
 		were = "was"
 	}
-	text := fmt.Sprintf("timed out after %s: %d of %s %s still running", timeout(in, status), status.Unfinished, count(total), were)
+	text := fmt.Sprintf("timed out after %s: %d of %s %s still running", timeout(in, status), status.Unfinished, Count(total), were)
 	if others := missing - status.Unfinished; others > 0 {
 		return text + fmt.Sprintf(", and %d did not succeed", others) + listed(status.Failing, missing) + first(status)
 	}
