@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.temporal.io/sdk/activity"
-
 	"github.com/groundplan/groundplan/activities/metrics"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
@@ -44,15 +42,19 @@ func (a *Activities) collect(ctx context.Context, in stage.Input, report func(st
 	if found.BadLines > 0 {
 		result.Notes = append(result.Notes, badLines(found))
 	}
-	if note := a.compare(ctx, in); note != "" {
+	note, regressed, err := a.compare(ctx, in, found)
+	if err != nil {
+		return stage.Result{}, err
+	}
+	if note != "" {
 		result.Notes = append(result.Notes, note)
 	}
 	result.Assertions = assertions(in, known)
 	broken := brokenReason(result.Assertions)
 	push := a.pushReason(in, folder)
 	switch {
-	case broken != "":
-		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, push)
+	case broken != "" || regressed != "":
+		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, regressed, push)
 	case push != "":
 		result.Verdict, result.Reason = stage.Invalid, push
 	}
@@ -81,6 +83,9 @@ func (a *Activities) metrics(ctx context.Context, folder runs.Folder, in stage.I
 	}
 	if err := runs.WriteJSON(folder.Metrics(), found.Metrics); err != nil {
 		return found, fmt.Errorf("keeping the metrics: %w", err)
+	}
+	if err := runs.WriteJSON(folder.Samples(), found.Samples); err != nil {
+		return found, fmt.Errorf("keeping what single instances measured: %w", err)
 	}
 	return found, nil
 }
@@ -150,35 +155,6 @@ func (a *Activities) pushReason(in stage.Input, folder runs.Folder) string {
 		return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, but no address is configured: give --elasticsearch URL or set GROUNDPLAN_ELASTICSEARCH; the outputs are in %s", asked.Index, outputs)
 	}
 	return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, which this version can't do yet: remove `elasticsearch` from the stage; the outputs are in %s", asked.Index, outputs)
-}
-
-// defaultRuns is how many earlier runs a comparison is with.
-const defaultRuns = 10
-
-// compare says what came of the comparison with earlier runs.
-func (a *Activities) compare(ctx context.Context, in stage.Input) string {
-	asked := in.Stage.Collect.Compare
-	if asked == nil {
-		return ""
-	}
-	want := asked.Runs
-	if want == 0 {
-		want = defaultRuns
-	}
-	earlier, err := a.Home.List()
-	if err != nil {
-		activity.GetLogger(ctx).Warn("some runs can't be compared with", "error", err)
-	}
-	comparable := 0
-	for _, r := range earlier {
-		if r.ID != in.Run.ID && r.Pipeline == in.Pipeline && r.Ground == in.Run.Ground && r.Verdict == stage.Passed && len(r.Metrics) > 0 {
-			comparable++
-		}
-	}
-	if comparable < want {
-		return fmt.Sprintf("compare: too few comparable runs (%d of %d): nothing was compared", comparable, want)
-	}
-	return fmt.Sprintf("compare: there are %d comparable runs, but this version can't compare yet: nothing was compared", comparable)
 }
 
 // badLines is the note on lines of results.out that are no metrics.

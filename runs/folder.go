@@ -10,6 +10,8 @@
 //	    ├── pipeline.json        the resolved pipeline
 //	    ├── events.jsonl         what happened when
 //	    ├── metrics.json         summaries of the metrics, once they were collected
+//	    ├── samples.json         the same of single instances, at most 1,000
+//	    ├── comparison.json      what came of the comparison with other runs
 //	    ├── build-<artifact>.log what the compiler said
 //	    ├── sidecar.log
 //	    ├── stages/<stage>.jsonl what became of each instance of a run stage
@@ -46,6 +48,12 @@ func (f Folder) Events() string { return filepath.Join(string(f), "events.jsonl"
 
 // Metrics is the path of the collected metrics.
 func (f Folder) Metrics() string { return filepath.Join(string(f), "metrics.json") }
+
+// Samples is the path of what single instances measured, for comparisons.
+func (f Folder) Samples() string { return filepath.Join(string(f), "samples.json") }
+
+// Comparison is the path of what came of the comparison with other runs.
+func (f Folder) Comparison() string { return filepath.Join(string(f), "comparison.json") }
 
 // BuildLog is the path of what the compiler said about an artifact.
 func (f Folder) BuildLog(artifact string) string {

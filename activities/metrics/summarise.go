@@ -1,14 +1,17 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -22,12 +25,18 @@ type Report struct {
 	// Metrics is name → summary over all instances, and `<group>.<name>` → summary over one group; either with
 	// `.during.<event>` behind it → summary over what was measured while the event lasted.
 	Metrics map[string]pipelines.Summary
+	// Samples is name → summaries of single instances, of at most MostSampled evenly chosen ones; a comparison with other
+	// runs is made with them.
+	Samples map[string][]pipelines.Summary
 	// Files counts the files read.
 	Files int
 	// BadLines counts the lines that are no metrics, and BadLine names the first one found.
 	BadLines int
 	BadLine  string
 }
+
+// MostSampled bounds how many instances a metric's samples come from.
+const MostSampled = 1000
 
 // Times say what is special about what was measured when.
 type Times struct {
@@ -41,17 +50,24 @@ type Times struct {
 // Summarise reads results.out of every instance of the groups. progress is called with the number of instances done, one
 // call at a time.
 func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group, times Times, progress func(done int)) (Report, error) {
-	c := collector{times: times, all: map[string]*distribution{}, bad: map[instance]file{}}
+	c := collector{times: times, all: map[string]*distribution{}, bad: map[instance]file{}, samples: map[string]map[instance]pipelines.Summary{}}
+	total := 0
+	for _, group := range groups {
+		total += group.Instances
+	}
+	every := (total + MostSampled - 1) / MostSampled
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(max(runtime.GOMAXPROCS(0), 2))
-	done := 0
+	done, slot := 0, -1
 	for g, group := range groups {
 		for index := range group.Instances {
+			slot++
+			sampled := slot%every == 0
 			work.Go(func() error {
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				err := c.instance(ctx, folder, instance{g, index}, group.Name)
+				err := c.instance(ctx, folder, instance{g, index}, group.Name, sampled)
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				done++
@@ -74,12 +90,14 @@ type collector struct {
 	times Times
 	mu    sync.Mutex
 	all   map[string]*distribution
-	files int
-	bad   map[instance]file
+	// samples is metric → instance → what it measured.
+	samples map[string]map[instance]pipelines.Summary
+	files   int
+	bad     map[instance]file
 }
 
 // instance reads the results of one instance; none are no error.
-func (c *collector) instance(ctx context.Context, folder runs.Folder, who instance, group string) error {
+func (c *collector) instance(ctx context.Context, folder runs.Folder, who instance, group string, sampled bool) error {
 	path := filepath.Join(folder.Outputs(group, who.index), "results.out")
 	results, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,6 +118,9 @@ func (c *collector) instance(ctx context.Context, folder runs.Folder, who instan
 		c.bad[who] = file{bad: f.bad, first: f.first}
 	}
 	c.take(group, "", f.tally)
+	if sampled {
+		c.sample(who, group, f.tally)
+	}
 	for i, part := range f.parts {
 		c.take(group, ".during."+c.times.Windows[i].Event, part)
 	}
@@ -111,6 +132,18 @@ func (c *collector) take(group, behind string, t *tally) {
 	for metric, values := range t.values {
 		c.merge(metric+behind, values)
 		c.merge(group+"."+metric+behind, values)
+	}
+}
+
+// sample keeps what one instance has said, by itself.
+func (c *collector) sample(who instance, group string, t *tally) {
+	for metric, values := range t.values {
+		for _, name := range []string{metric, group + "." + metric} {
+			if c.samples[name] == nil {
+				c.samples[name] = map[instance]pipelines.Summary{}
+			}
+			c.samples[name][who] = values.summary()
+		}
 	}
 }
 
@@ -150,7 +183,17 @@ func openRegular(path string) (*os.File, error) {
 
 // report sums up. The first bad line is that of the first instance that has one, whichever was read first.
 func (c *collector) report(groups []pipelines.Group) Report {
-	r := Report{Metrics: map[string]pipelines.Summary{}, Files: c.files}
+	r := Report{Metrics: map[string]pipelines.Summary{}, Samples: map[string][]pipelines.Summary{}, Files: c.files}
+	for name, of := range c.samples {
+		inOrder := slices.SortedFunc(maps.Keys(of), func(a, b instance) int {
+			return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.index, b.index))
+		})
+		for _, who := range inOrder {
+			if s := of[who]; s.Count > 0 {
+				r.Samples[name] = append(r.Samples[name], s)
+			}
+		}
+	}
 	for name, values := range c.all {
 		if s := values.summary(); s.Count > 0 {
 			r.Metrics[name] = s
