@@ -83,7 +83,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommandGroupID("machine")
 	root.SetCompletionCommandGroupID("machine")
 	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.importCommand(), a.schemaCommand())
-	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
+	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.compareCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
 	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())
 	completionCommand(root)
 	return root
@@ -139,7 +139,7 @@ func (s *setting) Set(value string) error {
 }
 
 // later are commands of the language that don't exist yet: asking for one is no typing error.
-var later = []string{"report", "compare", "suite", "capacity"}
+var later = []string{"report", "suite", "capacity"}
 
 // noSuchCommand refuses words that are no command, with the nearest one that is.
 func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/groundplan/groundplan/activities/comparison"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
 	"github.com/groundplan/groundplan/internal/golden"
@@ -182,4 +183,14 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("Bytes(%v) = %q, want %q", v, got, want)
 		}
 	}
+}
+
+func TestComparison(t *testing.T) {
+	o := comparison.Outcome{Findings: []comparison.Finding{
+		{Figure: "lookup_seconds.p95", Before: 2, After: 2.4, Change: 0.2, Shift: 0.4, Low: 0.3, High: 0.5, Effect: 0.8, P: 0.000001, Tolerance: 0.1, Judgement: comparison.Regressed},
+		{Figure: "upload_bits.p50", Before: 1e7, After: 2e7, Change: 1, Low: 9e6, High: 1.1e7, P: 0.01, Tolerance: 0.1, Judgement: comparison.Better},
+		{Figure: "zero.p50", After: 1, P: 1, Judgement: comparison.Untested},
+		{Figure: "rtt.p50", Before: 1, After: 1.01, Change: 0.01, Low: -0.05, High: 0.05, P: 0.7, Judgement: comparison.Same},
+	}}
+	golden.Compare(t, "testdata/comparison.golden", Comparison(&terminal.Terminal{}, o))
 }
