@@ -77,6 +77,7 @@ func (b *building) one(ctx context.Context, name string) error {
 		Name:   name,
 		Source: b.in.Stage.Build[name],
 		Root:   b.in.Run.Root,
+		Images: b.in.Run.Ground != "local",
 		Log:    b.activities.folder(b.in.Run).BuildLog(name),
 		Note:   b.say,
 	})

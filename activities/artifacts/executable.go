@@ -45,7 +45,7 @@ func (s *Store) takeExecutable(ctx context.Context, order Order, source pipeline
 	digest := hexSum(inputs)
 	program, cached, err := s.obtain(ctx, order, digest, inputs, func(folder string) error {
 		order.note("copying " + source.Path)
-		return copyExact(path, sum.SHA256, filepath.Join(folder, "program"))
+		return copyExact(path, sum.SHA256, filepath.Join(folder, programName))
 	})
 	if err != nil {
 		return stage.Artifact{}, err

@@ -37,7 +37,7 @@ func (b *goBuild) compile(ctx context.Context, folder string, in goInputs) error
 	if len(in.Tags) > 0 {
 		args = append(args, "-tags="+strings.Join(in.Tags, ","))
 	}
-	program := filepath.Join(folder, "program")
+	program := filepath.Join(folder, programName)
 	args = append(args, in.Flags...)
 	args = append(args, "-o", program, packageArgument(in.Package))
 	if err := inScratch.compiler(ctx, args); err != nil {
@@ -56,20 +56,13 @@ func packageArgument(pkg string) string {
 
 // compiler runs the compiler and keeps what it says.
 func (b *goBuild) compiler(ctx context.Context, args []string) error {
-	var said bytes.Buffer
-	stderr := io.Writer(&said)
-	if b.order.Log != "" {
-		if err := os.MkdirAll(filepath.Dir(b.order.Log), 0o755); err != nil {
-			return fmt.Errorf("keeping the compiler's output: %w", err)
-		}
-		file, err := os.Create(b.order.Log)
-		if err != nil {
-			return fmt.Errorf("keeping the compiler's output: %w", err)
-		}
-		defer file.Close()
-		stderr = io.MultiWriter(&said, file)
+	log, err := b.order.log()
+	if err != nil {
+		return err
 	}
-	_, err := b.tool.run(ctx, stderr, args...)
+	defer log.Close()
+	var said bytes.Buffer
+	_, err = b.tool.run(ctx, io.MultiWriter(&said, log), args...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return refusal("", said.String())
@@ -78,6 +71,21 @@ func (b *goBuild) compiler(ctx context.Context, args []string) error {
 		return fmt.Errorf("compiling %s: %w", b.order.Name, err)
 	}
 	return nil
+}
+
+// log is the file for what a compiler says; the null device when nobody wants it.
+func (o Order) log() (*os.File, error) {
+	if o.Log == "" {
+		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
+	if err := os.MkdirAll(filepath.Dir(o.Log), 0o755); err != nil {
+		return nil, fmt.Errorf("keeping the compiler's output: %w", err)
+	}
+	file, err := os.Create(o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("keeping the compiler's output: %w", err)
+	}
+	return file, nil
 }
 
 // surroundings matches what the go command says when not the source is at fault.

@@ -118,7 +118,7 @@ func (s *Store) goBuild(ctx context.Context, order Order, source pipelines.GoSou
 		}
 	}
 	var err error
-	if b.tool, err = s.newGoTool(module, source.Cgo); err != nil {
+	if b.tool, err = s.newGoTool(order, module, source.Cgo); err != nil {
 		return nil, err
 	}
 	b.index = openIndex(s.indexPath(module))

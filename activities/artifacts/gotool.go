@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,7 @@ type goTool struct {
 }
 
 // newGoTool finds the go command.
-func (s *Store) newGoTool(dir string, cgo bool) (goTool, error) {
+func (s *Store) newGoTool(order Order, dir string, cgo bool) (goTool, error) {
 	path := s.goTool
 	if path == "" {
 		found, err := exec.LookPath("go")
@@ -40,7 +41,7 @@ func (s *Store) newGoTool(dir string, cgo bool) (goTool, error) {
 	if err != nil {
 		return goTool{}, unfit("the go command %s can't be used: %v", path, err)
 	}
-	return goTool{path: path, identity: identify(info), dir: dir, env: s.goEnviron(cgo)}, nil
+	return goTool{path: path, identity: identify(info), dir: dir, env: s.goEnviron(order, cgo)}, nil
 }
 
 // ownVariables are those that a build sets itself: they would change what is built behind the pipeline's back.
@@ -48,7 +49,7 @@ var ownVariables = []string{"GOFLAGS", "GOWORK", "GOOS", "GOARCH", "CGO_ENABLED"
 
 // goEnviron is the environment of the go command. GOFLAGS is never empty, since an empty one would give way to the one
 // in the user's `go env` file.
-func (s *Store) goEnviron(cgo bool) []string {
+func (s *Store) goEnviron(order Order, cgo bool) []string {
 	env := []string{}
 	flags := []string{"-buildvcs=false"}
 	for _, entry := range s.environ {
@@ -64,8 +65,12 @@ func (s *Store) goEnviron(cgo bool) []string {
 	if cgo {
 		enabled = "1"
 	}
-	return append(env, "GOFLAGS="+strings.Join(flags, " "), "GOWORK=off", "GO111MODULE=on", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH,
-		"CGO_ENABLED="+enabled)
+	system := runtime.GOOS
+	if order.Images {
+		system = "linux"
+	}
+	return append(env, "GOFLAGS="+strings.Join(flags, " "), "GOWORK=off", "GO111MODULE=on", "GOOS="+system,
+		"GOARCH="+cmp.Or(order.Architecture, runtime.GOARCH), "CGO_ENABLED="+enabled)
 }
 
 // harmless keeps those of the user's GOFLAGS that change how a build goes, but not what it makes.
@@ -75,10 +80,15 @@ func harmless(flags string) []string {
 	})
 }
 
-// run runs the go command and returns what it printed. Cancelled, it is killed with everything that it started.
+// run runs the go command and returns what it printed.
 func (t goTool) run(ctx context.Context, stderr io.Writer, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, t.path, args...)
 	cmd.Dir, cmd.Env = t.dir, t.env
+	return finish(ctx, cmd, stderr)
+}
+
+// finish runs a command and returns what it printed. Cancelled, it is killed with everything that it started.
+func finish(ctx context.Context, cmd *exec.Cmd, stderr io.Writer) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -2,7 +2,8 @@
 // it, and whoever asks for the same again gets the folder that is there.
 //
 //	artifacts/
-//	├── <digest>/program        the executable
+//	├── <digest>/program        the executable, or
+//	├── <digest>/image.tar      the image
 //	├── <digest>/artifact.json  what it was made from
 //	├── .locks/<digest>         held while somebody makes it
 //	├── .making-<digest>-*      a folder being filled; whoever holds the lock next removes it
@@ -47,6 +48,11 @@ type Order struct {
 	Source pipelines.Source
 	// Root is the absolute path of the repository root: paths in Source are relative to it.
 	Root string
+	// Images says that the ground runs images, on Linux nodes; it packs programs into some itself. Else instances are
+	// plain processes of this machine.
+	Images bool
+	// Architecture is that of the ground's nodes, as Go names it; empty: this machine's.
+	Architecture string
 	// Log is where the whole output of a compiler goes; empty: nowhere. The file is replaced.
 	Log string
 	// Note, when set, is called with what is being done, from the goroutine that called Build.
@@ -86,10 +92,16 @@ func (s *Store) Build(ctx context.Context, order Order) (stage.Artifact, error) 
 		return s.buildGo(ctx, order, *source.Go)
 	case source.Executable != nil:
 		return s.takeExecutable(ctx, order, *source.Executable)
+	case source.Image != nil && order.Images:
+		return nameImage(order, *source.Image)
 	case source.Image != nil:
 		return stage.Artifact{}, elsewhere("image")
+	case source.Dockerfile != nil && order.Images:
+		return s.buildDockerfile(ctx, order, *source.Dockerfile)
 	case source.Dockerfile != nil:
 		return stage.Artifact{}, elsewhere("dockerfile")
+	case source.NPM != nil && order.Images:
+		return stage.Artifact{}, unfit("its source is npm, which isn't built yet: give it an image source, or a dockerfile one that runs `npm ci`")
 	case source.NPM != nil:
 		return stage.Artifact{}, elsewhere("npm")
 	}
@@ -98,6 +110,16 @@ func (s *Store) Build(ctx context.Context, order Order) (stage.Artifact, error) 
 
 func elsewhere(kind string) *Fault {
 	return unfit("its source is %s, and instances on this machine are plain processes: use a go or executable source", kind)
+}
+
+// nameImage takes the reference of an image that exists. Whether it does, and what it holds by now, is seen where it is
+// packed: its digest takes the place of this one then.
+func nameImage(order Order, source pipelines.ImageSource) (stage.Artifact, error) {
+	inputs, err := json.Marshal(map[string]any{"kind": "image", "reference": source.Ref})
+	if err != nil {
+		return stage.Artifact{}, fmt.Errorf("describing %s: %w", source.Ref, err)
+	}
+	return stage.Artifact{Name: order.Name, Digest: hexSum(inputs), Image: source.Ref}, nil
 }
 
 // recipe is what an artifact was made from, kept beside it.
@@ -111,21 +133,29 @@ func (s *Store) folder(digest string) string { return filepath.Join(s.dir, diges
 
 func (s *Store) lockPath(digest string) string { return filepath.Join(s.dir, ".locks", digest) }
 
-// program is where an artifact's executable lies.
-func (s *Store) program(digest string) string { return filepath.Join(s.folder(digest), "program") }
+// What an artifact's folder holds beside its recipe: one of these files.
+const (
+	programName = "program"
+	imageName   = "image.tar"
+)
 
-// find says whether the artifact is there. A folder gets its name when it is complete, so that its being there is
-// enough.
-func (s *Store) find(digest string) bool {
-	info, err := os.Stat(s.program(digest))
-	return err == nil && info.Mode().IsRegular()
+// find is where the artifact lies; empty when it isn't there. A folder gets its name when it is complete, so that its
+// being there is enough.
+func (s *Store) find(digest string) string {
+	for _, name := range []string{programName, imageName} {
+		path := filepath.Join(s.folder(digest), name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return ""
 }
 
-// obtain returns the artifact's executable: the one that is there, or the one that fill puts into the folder it is
-// given. At most one process makes an artifact at a time; others wait for it.
+// obtain returns the artifact's file: the one that is there, or the one that fill puts into the folder it is given. At
+// most one process makes an artifact at a time; others wait for it.
 func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs json.RawMessage, fill func(folder string) error) (path string, cached bool, err error) {
-	if s.find(digest) {
-		return s.program(digest), true, nil
+	if path = s.find(digest); path != "" {
+		return path, true, nil
 	}
 	unlock, err := lock(ctx, s.lockPath(digest), func() {
 		order.note("waiting for another build of " + order.Name)
@@ -134,8 +164,8 @@ func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs j
 		return "", false, fmt.Errorf("locking artifact %s: %w", digest, err)
 	}
 	defer unlock()
-	if s.find(digest) {
-		return s.program(digest), true, nil
+	if path = s.find(digest); path != "" {
+		return path, true, nil
 	}
 	if err := s.sweep(digest); err != nil {
 		return "", false, err
@@ -151,7 +181,7 @@ func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs j
 	if err := s.settle(making, digest, inputs); err != nil {
 		return "", false, fmt.Errorf("keeping artifact %s: %w", digest, err)
 	}
-	return s.program(digest), false, nil
+	return s.find(digest), false, nil
 }
 
 // sweep removes what builders that were killed have left: of the artifact whose lock the caller holds, and of others that
@@ -173,7 +203,7 @@ func (s *Store) sweep(digest string) error {
 	return errors.Join(err, os.RemoveAll(s.folder(digest)))
 }
 
-// settle gives a filled folder its name. The program reaches the disk first: a name must never stand for half a file.
+// settle gives a filled folder its name. Its file reaches the disk first: a name must never stand for half a file.
 func (s *Store) settle(making, digest string, inputs json.RawMessage) error {
 	made := recipe{Digest: digest, Made: time.Now().UTC(), Inputs: inputs}
 	if err := runs.WriteJSON(filepath.Join(making, "artifact.json"), made); err != nil {
@@ -182,14 +212,18 @@ func (s *Store) settle(making, digest string, inputs json.RawMessage) error {
 	if err := os.Chmod(making, 0o755); err != nil {
 		return err
 	}
-	if err := flush(filepath.Join(making, "program")); err != nil {
+	if err := flush(making); err != nil {
 		return err
 	}
 	return os.Rename(making, s.folder(digest))
 }
 
-func flush(path string) error {
-	file, err := os.Open(path)
+// flush sees to it that the artifact's file is on the disk.
+func flush(making string) error {
+	file, err := os.Open(filepath.Join(making, programName))
+	if errors.Is(err, fs.ErrNotExist) {
+		file, err = os.Open(filepath.Join(making, imageName))
+	}
 	if err != nil {
 		return err
 	}
