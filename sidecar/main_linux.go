@@ -3,8 +3,10 @@ package sidecar
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -100,9 +102,13 @@ func build(c Config, outside *hostNetwork) (*works, error) {
 		return nil, fmt.Errorf("listening for instances: %w", err)
 	}
 	w.reaper = reaper.New()
+	programs, err := keeper.NewChildren(c.Folder, seats{w.fabric}, w.reaper, c.Log)
+	if err != nil {
+		return nil, err
+	}
 	w.keeper, err = keeper.New(keeper.Options{
 		Run: run, Folder: c.Folder, Network: seats{w.fabric}, Shaping: shaping{w.network}, Sync: signals{w.gateway},
-		Reaper: w.reaper, Log: c.Log, Port: syncPort,
+		Programs: programs, Log: c.Log, Port: syncPort,
 	})
 	return w, err
 }
@@ -207,4 +213,12 @@ func (s signals) Signal(ctx context.Context, space, state string, n int64) error
 
 func (s signals) Barrier(ctx context.Context, space, state string, target int64) error {
 	return s.gateway.Space(space).Barrier(ctx, state, target)
+}
+
+func (s signals) Publish(ctx context.Context, space, topic string, document json.RawMessage) (int64, error) {
+	return s.gateway.Space(space).Publish(ctx, topic, document)
+}
+
+func (s signals) Subscribe(ctx context.Context, space, topic string) iter.Seq2[json.RawMessage, error] {
+	return s.gateway.Space(space).Subscribe(ctx, topic)
 }

@@ -40,7 +40,7 @@ func (s *stage) fell(e pipelines.Event, members []*member) error {
 	if len(members) == 0 {
 		return nil
 	}
-	left, err := s.keeper.procs.clear(s.keeper.namespaces(members), clearing)
+	left, err := s.keeper.clearAll(s.ctx, members)
 	if err == nil && left > 0 {
 		err = fmt.Errorf("%s can't be killed", plural(left, "process", "processes"))
 	}
@@ -145,7 +145,6 @@ func (s *stage) rises(m *member) bool {
 	m.before = used{peak: m.down.PeakMemory, cpu: m.down.CPU}
 	m.down, m.fall, m.report, m.paused = nil, nil, outcome.Report{}, false
 	m.entered = make(chan struct{})
-	m.seen.Store(0)
 	return true
 }
 

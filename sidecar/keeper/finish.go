@@ -5,8 +5,6 @@ package keeper
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +12,6 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 	"github.com/groundplan/groundplan/sidecar/keeper/events"
 	"github.com/groundplan/groundplan/sidecar/keeper/outcome"
-	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
 )
 
 const (
@@ -25,7 +22,7 @@ const (
 )
 
 // finish works out what became of a member whose process has ended.
-func (m *member) finish(exit reaper.Exit, ended time.Time) {
+func (m *member) finish(exit Exit) {
 	m.stage.closing <- struct{}{}
 	defer func() { <-m.stage.closing }()
 	s := m.stage
@@ -34,24 +31,29 @@ func (m *member) finish(exit reaper.Exit, ended time.Time) {
 	started := m.started
 	s.mu.Unlock()
 
-	said, err := m.reported()
+	result := m.result(started, exit.At)
+	result.Exit, result.Signal = end.Exit, end.Signal
+	result.PeakMemory, result.CPU = max(m.before.peak, exit.PeakMemory), m.before.cpu+exit.CPU
+	written, err := m.openLogs()
+	if err != nil {
+		result.Outcome, result.Reason = outcome.Judge(m.group.Outcome, report, end)
+		s.conclude(m, result, err)
+		return
+	}
+	defer written.close()
+	said, err := written.report()
 	report.Add(said)
 	if err == nil && !report.Failure && !report.Crash && end.Exit == 2 {
-		end.Panic, err = m.panicked()
+		end.Panic, err = written.panicked()
 	}
-	result := m.result(started, ended)
-	result.Exit, result.Signal = end.Exit, end.Signal
 	result.Outcome, result.Reason = outcome.Judge(m.group.Outcome, report, end)
-	result.PeakMemory = max(m.before.peak, peak(m.seen.Load(), exit.Usage.Maxrss<<10, m.parent))
-	result.CPU = m.before.cpu + seconds(exit.Usage.Utime) + seconds(exit.Usage.Stime)
 	if s.lies(m, &result, end.Event != "" && !outcome.Decided(m.group.Outcome, report)) {
 		return
 	}
 	if err == nil && result.Outcome != control.OutcomeSucceeded {
-		result.LastLines, err = m.lastLines()
+		result.LastLines, err = written.lastLines()
 	}
-	err = errors.Join(err, m.copyLogs())
-	s.conclude(m, result, err)
+	s.conclude(m, result, errors.Join(err, written.link()))
 }
 
 // unstarted works out what became of a member that never ran.
@@ -60,7 +62,7 @@ func (m *member) unstarted(why error) {
 	result := m.result(now, now)
 	result.Outcome, result.Exit = control.OutcomeFailed, -1
 	result.Reason = "could not be started: " + why.Error()
-	if m.startsNow() > 1 {
+	if starts, _ := m.next(); starts > 1 {
 		result.Reason = "could not be started again: " + why.Error()
 	}
 	if errors.Is(why, errStopped) {
@@ -105,79 +107,6 @@ func endOf(status unix.WaitStatus, cut string, fall *fall) outcome.End {
 		end.Cut = cut
 	}
 	return end
-}
-
-func seconds(t unix.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
-
-// part opens this stage's part of a log.
-func part(path string, from int64) (*os.File, *io.SectionReader, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading its output: %w", err)
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("reading its output: %w", err), file.Close())
-	}
-	return file, io.NewSectionReader(file, from, max(0, info.Size()-from)), nil
-}
-
-// reported reads what the member said about its outcome on stdout.
-func (m *member) reported() (outcome.Report, error) {
-	file, stdout, err := part(m.output("stdout.log"), m.logs.stdout)
-	if errors.Is(err, os.ErrNotExist) {
-		return outcome.Report{}, nil // the plan has removed it
-	}
-	if err != nil {
-		return outcome.Report{}, err
-	}
-	defer file.Close()
-	return outcome.Scan(stdout)
-}
-
-// panicked reads what a Go program said on stderr before it gave up.
-func (m *member) panicked() (string, error) {
-	file, stderr, err := part(m.output("stderr.log"), m.logs.stderr)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	return outcome.Panic(stderr)
-}
-
-// lastLines are those of stderr, or of stdout where stderr is empty.
-func (m *member) lastLines() ([]string, error) {
-	for _, log := range []struct {
-		name string
-		from int64
-	}{{"stderr.log", m.logs.stderr}, {"stdout.log", m.logs.stdout}} {
-		file, written, err := part(m.output(log.name), log.from)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		lines, err := outcome.LastLines(written, 0, written.Size())
-		if err := errors.Join(err, file.Close()); err != nil || len(lines) > 0 {
-			return lines, err
-		}
-	}
-	return nil, nil
-}
-
-// copyLogs gives the logs the names of the contract where the plan wrote none of its own.
-func (m *member) copyLogs() error {
-	for log, name := range map[string]string{"stdout.log": "run.out", "stderr.log": "run.err"} {
-		err := os.Link(m.output(log), m.output(name))
-		if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("naming its %s %s: %w", log, name, err)
-		}
-	}
-	return nil
 }
 
 // conclude counts a member's outcome and keeps it. failed is what of working it out did not succeed.
@@ -253,7 +182,7 @@ func (s *stage) failedLocked(m *member, result control.Instance) bool {
 // clear sees to it that nothing of the stage runs any more, whatever its processes have become, and that every member
 // has an outcome.
 func (s *stage) clear() error {
-	left, err := s.keeper.procs.clear(s.keeper.namespaces(s.members), clearing)
+	left, err := s.keeper.clearAll(s.ctx, s.members)
 	if err == nil && left > 0 {
 		err = fmt.Errorf("%d processes of stage %s can't be killed", left, s.ask.Stage)
 	}

@@ -192,14 +192,3 @@ func (s *stage) called(names []string) []*member {
 	}
 	return found
 }
-
-// namespaces are the network namespaces of members.
-func (k *Keeper) namespaces(members []*member) map[uint64]bool {
-	inside := make(map[uint64]bool, len(members))
-	for _, m := range members {
-		if inode := k.fabric.Inode(m.place.slot); inode != 0 {
-			inside[inode] = true
-		}
-	}
-	return inside
-}

@@ -228,46 +228,6 @@ func (f *fakeShaping) called(prefix string) []string {
 	return found
 }
 
-// fakeSync counts signals.
-type fakeSync struct {
-	mu     sync.Mutex
-	counts map[string]int64
-	fail   error
-	hold   chan struct{} // when set, Signal waits for it
-}
-
-func (f *fakeSync) Signal(ctx context.Context, space, state string, n int64) error {
-	if f.hold != nil {
-		select {
-		case <-f.hold:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.counts[space+" "+state] += n
-	return f.fail
-}
-
-// Barrier waits until the count is there.
-func (f *fakeSync) Barrier(ctx context.Context, space, state string, target int64) error {
-	for f.count(space, state) < target {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-func (f *fakeSync) count(space, state string) int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.counts[space+" "+state]
-}
-
 // bench is a keeper on fakes.
 type bench struct {
 	*Keeper
@@ -283,12 +243,16 @@ func newBench(t *testing.T) *bench {
 		t.Skip("giving each process a network namespace of its own takes root")
 	}
 	b := &bench{
-		t: t, network: newFakeNetwork(), shaping: &fakeShaping{configs: map[int]Config{}, fail: map[string]error{}}, signals: &fakeSync{counts: map[string]int64{}},
+		t: t, network: newFakeNetwork(), shaping: &fakeShaping{configs: map[int]Config{}, fail: map[string]error{}}, signals: newFakeSync(),
 	}
-	var err error
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	folder := runs.Home(t.TempDir()).Run("run-1")
+	programs, err := NewChildren(folder, b.network, theReaper, log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.Keeper, err = New(Options{
-		Folder: runs.Home(t.TempDir()).Run("run-1"), Network: b.network, Shaping: b.shaping, Sync: b.signals, Reaper: theReaper,
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Port: 5050,
+		Folder: folder, Network: b.network, Shaping: b.shaping, Sync: b.signals, Programs: programs, Log: log, Port: 5050,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,20 +4,20 @@ package keeper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
-	"github.com/groundplan/groundplan/sidecar/keeper/reaper"
 )
 
 // Seat is a place that the network makes for an instance.
@@ -36,10 +36,6 @@ type Network interface {
 	// Add makes what is missing; error i belongs to seat i.
 	Add(ctx context.Context, seats []Seat) []error
 	Present(slot int) bool
-	// Start starts cmd inside the instance's namespaces.
-	Start(slot int, cmd *exec.Cmd) error
-	// Inode is that of the instance's network namespace.
-	Inode(slot int) uint64
 	// Address6 is the IPv6 address on the data network.
 	Address6(slot int) netip.Addr
 }
@@ -50,6 +46,18 @@ type Sync interface {
 	Signal(ctx context.Context, space, state string, n int64) error
 	// Barrier waits until a state of a name space has been signalled that often.
 	Barrier(ctx context.Context, space, state string, target int64) error
+	// Publish appends a JSON document to a topic of a name space, and returns its number there, from 1 on. Subscribe yields
+	// every document of a topic, from the first on, and waits for more until ctx ends; it yields an error last. Keepers of
+	// different nodes speak with each other so, in name spaces that no instance is in.
+	Publish(ctx context.Context, space, topic string, document json.RawMessage) (int64, error)
+	Subscribe(ctx context.Context, space, topic string) iter.Seq2[json.RawMessage, error]
+}
+
+// Peers is what a Network can do besides where a run is spread over several nodes.
+type Peers interface {
+	// SetPeers says which nodes hold instances of the run, this one among them. It is called before Add; the newest call
+	// counts.
+	SetPeers(peers []control.Peer) error
 }
 
 // Options say what a keeper works with.
@@ -60,27 +68,27 @@ type Options struct {
 	Network Network
 	Shaping Shaping
 	Sync    Sync
-	Reaper  *reaper.Reaper
-	Log     *slog.Logger
+	// Programs start what instances run.
+	Programs Programs
+	Log      *slog.Logger
 	// Port is where the sync service listens on the network's gateway address.
 	Port int
 }
 
 // Keeper holds the places of a run and its stages. It is a control.Backend.
 type Keeper struct {
-	run     string
-	folder  runs.Folder
-	fabric  Network
-	shaping Shaping
-	sync    Sync
-	reaper  *reaper.Reaper
-	log     *slog.Logger
-	port    int
-	started time.Time
-	events  *journal
-	procs   processes
-	memory  memoryShare
-	probing probing
+	run      string
+	folder   runs.Folder
+	fabric   Network
+	shaping  Shaping
+	sync     Sync
+	programs Programs
+	log      *slog.Logger
+	port     int
+	started  time.Time
+	events   *journal
+	memory   memoryShare
+	probing  probing
 
 	// ctx ends when the run is released.
 	ctx    context.Context
@@ -103,10 +111,6 @@ func New(o Options) (*Keeper, error) {
 	if o.Run == "" {
 		o.Run = filepath.Base(string(o.Folder))
 	}
-	procs, err := newProcesses()
-	if err != nil {
-		return nil, err
-	}
 	for _, dir := range []string{filepath.Dir(o.Folder.Stage("x")), tempRoot(o.Folder)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("making the run's folders: %w", err)
@@ -117,8 +121,8 @@ func New(o Options) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{
-		run: o.Run, folder: o.Folder, fabric: o.Network, shaping: o.Shaping, sync: o.Sync, reaper: o.Reaper, log: o.Log, port: o.Port,
-		started: time.Now(), events: events, procs: procs,
+		run: o.Run, folder: o.Folder, fabric: o.Network, shaping: o.Shaping, sync: o.Sync, programs: o.Programs, log: o.Log, port: o.Port,
+		started: time.Now(), events: events,
 		placing: make(chan struct{}, 1), stages: make(map[string]*stage), active: make(map[*stage]struct{}),
 		released: make(chan struct{}),
 	}

@@ -82,14 +82,10 @@ func (s *stage) look(from, nth int) {
 	}
 }
 
-// look notes how much memory the instance's process has had at most.
+// look has Programs look at the member's memory, where they can.
 func (m *member) look() {
-	pid := int(m.pid.Load())
-	if pid == 0 {
-		return
-	}
-	seen := m.stage.keeper.procs.peakOf(pid)
-	for old := m.seen.Load(); seen > old && !m.seen.CompareAndSwap(old, seen); old = m.seen.Load() {
+	if programs, can := m.stage.keeper.programs.(looker); can && m.up.Load() {
+		programs.Look(m.place.slot)
 	}
 }
 

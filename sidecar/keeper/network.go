@@ -39,6 +39,13 @@ type Shaping interface {
 	ResetOverload()
 }
 
+// Mover is what a Shaping can do besides where a run is spread over several nodes.
+type Mover interface {
+	// Move says that an instance on another node has another address now, and returns once packets for it find their way
+	// there. The zero value takes that back. It converges.
+	Move(ctx context.Context, slot int, address netip.Prefix) error
+}
+
 // Config is what an instance's plan asks for its own data network.
 type Config struct {
 	Plan links.Plan

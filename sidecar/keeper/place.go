@@ -8,21 +8,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-const (
-	// mostFaults bounds how many faults an answer names.
-	mostFaults = 20
-	// folderMakers is how many instances get their folders at a time.
-	folderMakers = 8
-)
+// mostFaults bounds how many faults an answer names.
+const mostFaults = 20
 
 // world is every instance that a run's pipeline has, placed or not. Positions and counts never change.
 type world struct {
@@ -160,9 +154,13 @@ func (k *Keeper) renew(ask control.Placement) error {
 	return nil
 }
 
-// settle gives each place its folders and its seat in the network. Error i belongs to place i.
+// settle makes each place ready for programs and gives it a seat in the network. Error i belongs to place i.
 func (k *Keeper) settle(ctx context.Context, wanted []*place) []error {
-	faults := k.folders(wanted)
+	homes := make([]Home, len(wanted))
+	for i, p := range wanted {
+		homes[i] = Home{Slot: p.slot, Group: p.group.Name, Index: p.index}
+	}
+	faults := k.programs.Place(ctx, homes)
 	var seats []Seat
 	var owner []int
 	for i, p := range wanted {
@@ -193,31 +191,6 @@ func (k *Keeper) seat(ctx context.Context) error {
 	}
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("putting the instances on the data network: %w", err)
-	}
-	return nil
-}
-
-// folders makes the folders of all places, several at a time.
-func (k *Keeper) folders(wanted []*place) []error {
-	faults := make([]error, len(wanted))
-	var work sync.WaitGroup
-	for from := range folderMakers {
-		work.Go(func() {
-			for i := from; i < len(wanted); i += folderMakers {
-				faults[i] = k.makeFolders(wanted[i])
-			}
-		})
-	}
-	work.Wait()
-	return faults
-}
-
-func (k *Keeper) makeFolders(p *place) error {
-	if err := os.MkdirAll(k.folder.Outputs(p.group.Name, p.index), 0o755); err != nil {
-		return fmt.Errorf("making its outputs folder: %w", err)
-	}
-	if err := os.MkdirAll(k.folder.Temp(p.group.Name, p.index), 0o755); err != nil {
-		return fmt.Errorf("making its temporary folder: %w", err)
 	}
 	return nil
 }

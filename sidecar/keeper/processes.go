@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -115,17 +116,16 @@ func (p processes) number(name string) (int, bool) {
 	return pid, err == nil && pid != os.Getpid()
 }
 
-// clear kills every process inside those network namespaces until there is none, or patience ends. It returns how many
-// are left.
-func (p processes) clear(namespaces map[uint64]bool, patience time.Duration) (left int, err error) {
-	until := time.Now().Add(patience)
+// clear kills every process inside those network namespaces until there is none, or ctx ends. It returns how many are
+// left.
+func (p processes) clear(ctx context.Context, namespaces map[uint64]bool) (left int, err error) {
 	pause := time.Millisecond
 	for {
 		found, err := p.inside(namespaces)
 		if err != nil || len(found) == 0 {
 			return 0, err
 		}
-		if time.Now().After(until) {
+		if ctx.Err() != nil {
 			return len(found), nil
 		}
 		for _, pid := range found {

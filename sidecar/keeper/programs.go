@@ -52,7 +52,7 @@ type Program struct {
 	// Key is the stage's, and Starts counts the starts of this instance in it, this one counted in.
 	Key    string
 	Starts int
-	// Path is looked up in the PATH where it has no slash.
+	// Path is, in a pod, looked up in the image's PATH where it has no slash.
 	Path string
 	Args []string // the name of the program first
 	// Env is the whole environment, sorted. In a pod it is laid over the image's own, whose PATH it leaves as it is.
@@ -91,9 +91,11 @@ func (l *Lost) Error() string { return l.Why }
 
 // What follows are talents that Programs may have besides.
 
-// letsGoAtOnce lets go, by one signal, of everything that is held. It reports whether it could: it can't where that would
-// mean others too.
-type letsGoAtOnce interface{ LetGo() (bool, error) }
+// letsGo lets go of everything that is held at once. Slots are all at which something runs. It says when it did, and
+// whether it could.
+type letsGo interface {
+	LetGo(slots []int) (at time.Time, done bool)
+}
 
 // rouser lets go of processes at those slots that are still stopped, and returns how many there were.
 type rouser interface {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -87,18 +86,16 @@ type member struct {
 	stage *stage
 	place *place
 	group *control.Group
-	// pid is 0 while nothing runs. seen is the largest resident set of the process so far, in bytes.
-	pid  atomic.Int64
-	seen atomic.Int64
-	// Set before the process starts.
-	logs   logs
-	parent int64 // this process's own peak when it started the instance
-	before used  // by the processes that were started before this one
+	// up says that its process may be there to be signalled.
+	up atomic.Bool
+	// before is what was used by the processes that were started before this one. It is set before that is started.
+	before used
 
 	// Guarded by the stage's mu.
 	// entered is closed once the process is known to run. It may be heard of before: the kernel can have it run a while
 	// before whoever started it goes on.
 	entered chan struct{}
+	logs    Started // its part of them
 	starts  int
 	started time.Time // the first time
 	running bool
@@ -435,14 +432,3 @@ func (k *Keeper) pipeline() string {
 	defer k.mu.RUnlock()
 	return k.world.ask.Pipeline
 }
-
-// outputs and temp are the folders of a member.
-func (m *member) outputs() string {
-	return m.stage.keeper.folder.Outputs(m.group.Name, m.place.index)
-}
-
-func (m *member) temp() string {
-	return m.stage.keeper.folder.Temp(m.group.Name, m.place.index)
-}
-
-func (m *member) output(name string) string { return filepath.Join(m.outputs(), name) }
