@@ -39,4 +39,16 @@ type Config struct {
 	// Shaper forces a way to shape the data network, "netem" or "userspace"; empty: what ShaperVariable says, or what this
 	// machine has.
 	Shaper string
+	// Node is the node of a cluster on which this sidecar holds its part of the run; nil: the run is all on this machine.
+	Node *Node
+}
+
+// Node is a node of a cluster. There the sidecar works in the node's own namespaces, its programs run in pods, and what it
+// holds stays when it ends without a release.
+type Node struct {
+	Name string
+	// Address is the node's, at which the data network of the other nodes reaches it.
+	Address netip.Addr
+	// Kubelet is the kubelet's root folder.
+	Kubelet string
 }

@@ -52,13 +52,15 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Node returns what the agent says of its node.
 func (c *Client) Node(ctx context.Context) (Info, error) {
 	var info Info
-	return info, c.call(ctx, http.MethodGet, "/v1/node", nil, &info)
+	err := c.call(ctx, http.MethodGet, "/v1/node", nil, &info)
+	return info, err
 }
 
 // Ensure has a sidecar for the run on this node, and returns how it stands once it answers.
 func (c *Client) Ensure(ctx context.Context, run string, ask Ask) (control.Status, error) {
 	var status control.Status
-	return status, c.call(ctx, http.MethodPut, runPath(run), ask, &status)
+	err := c.call(ctx, http.MethodPut, runPath(run), ask, &status)
+	return status, err
 }
 
 // Control returns a client of the run's sidecar on this node. Its calls fail with control.ErrAway while there is none.
