@@ -73,8 +73,14 @@ func slotOf(subnet netip.Prefix, a netip.Addr) (int, bool) {
 	return slot, slot >= 0 && slot < slots(subnet)
 }
 
-// Gateway is the address of this process in the control network: the sync gateway listens there.
-func (f *Fabric) Gateway() netip.Addr { return launch.Gateway }
+// Gateway is the address of this process in the control network: the sync gateway listens there. On a node, where there
+// is none, it is the zero value.
+func (f *Fabric) Gateway() netip.Addr {
+	if f.onNode() {
+		return netip.Addr{}
+	}
+	return launch.Gateway
+}
 
 // Subnet is the data network.
 func (f *Fabric) Subnet() netip.Prefix { return f.subnet }

@@ -38,11 +38,11 @@ type detour struct {
 	switches int
 }
 
-// openDetour makes the namespace, and leaves the calling thread in it.
-func openDetour() (*detour, error) {
+// openDetour opens the namespace that enter puts the calling thread into, and leaves it there.
+func openDetour(enter func() (*os.File, error)) (*detour, error) {
 	d := &detour{switches: -1}
 	var err error
-	if d.namespace, err = newNamespace(shaperSettings); err != nil {
+	if d.namespace, err = enter(); err != nil {
 		return nil, err
 	}
 	if d.netlink, err = openSocket(); err == nil {
@@ -66,10 +66,17 @@ func (d *detour) close() {
 	}
 }
 
-// lead makes the link and has marked packets take it. The calling thread is in the router's namespace.
+// lead makes the link, where it isn't there, and has marked packets take it. The calling thread is in the router's
+// namespace.
 func (d *detour) lead(router *socket, ipv6 bool) error {
+	there, err := router.has(shape0.index)
+	if err != nil {
+		return err
+	}
 	var near, far batch
-	near.veth(shape0, shape1, int(d.namespace.Fd()))
+	if !there {
+		near.veth(shape0, shape1, int(d.namespace.Fd()))
+	}
 	near.up(shape0.index)
 	far.up(shape1.index)
 	near.neighbour(shape0.index, detourHop, beyondShape1)

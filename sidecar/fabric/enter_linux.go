@@ -61,4 +61,17 @@ func (f *Fabric) ShaperIndex() int { return detourIndex }
 func (f *Fabric) ShaperEndIndex() int { return detourEndIndex }
 
 // DataIndex is the index of eth1 inside an instance.
-func (f *Fabric) DataIndex() int { return dataIndex }
+func (f *Fabric) DataIndex() int {
+	if f.node != nil {
+		return podIndex
+	}
+	return dataIndex
+}
+
+// TunnelIndex is the index of the link that leads from the router to those of other nodes; 0: there are none.
+func (f *Fabric) TunnelIndex() int {
+	if f.node != nil {
+		return tunnelIndex
+	}
+	return 0
+}

@@ -3,7 +3,6 @@ package fabric
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,6 +21,8 @@ type Fabric struct {
 	ipv6 bool
 	// router and shaper are the namespaces beside the process's own.
 	router, shaper *os.File
+	// node is what there is on a node of a cluster only; nil elsewhere.
+	node *node
 
 	// placing is held by Add: one call at a time has the lanes.
 	placing sync.Mutex
@@ -33,7 +34,8 @@ type Fabric struct {
 	ours      *lane
 	instances map[int]*instance
 	// claims has, for every data address in use, the slots that use it, the latest last: that one gets the packets. Plans
-	// that give themselves addresses do so at their own pace, so for a moment two may have the same.
+	// that give themselves addresses do so at their own pace, so for a moment two may have the same. Of slots on other
+	// nodes it has those that have left their own address.
 	claims map[netip.Addr][]int
 }
 
@@ -47,7 +49,8 @@ type instance struct {
 }
 
 // New makes the fabric of a run without instances. It makes the process's own network namespace the control network, so
-// it refuses to work in a namespace that has links of somebody else's.
+// it refuses to work in a namespace that has links of somebody else's; but not on a node of a cluster, where that is the
+// host's, and nothing in it is changed.
 func New(o Options) (*Fabric, error) {
 	if !o.Subnet.IsValid() {
 		o.Subnet = DefaultSubnet
@@ -56,6 +59,12 @@ func New(o Options) (*Fabric, error) {
 		return nil, err
 	}
 	f := &Fabric{subnet: o.Subnet, instances: make(map[int]*instance), claims: make(map[netip.Addr][]int)}
+	if o.Node != nil {
+		var err error
+		if f.node, err = newNode(*o.Node, o.Subnet); err != nil {
+			return nil, err
+		}
+	}
 	if err := onThread(f.build); err != nil {
 		f.closeSides()
 		return nil, fmt.Errorf("building the network: %w", err)
@@ -65,31 +74,24 @@ func New(o Options) (*Fabric, error) {
 
 // build makes both sides and opens the sockets to them. The calling thread ends in the router's namespace.
 func (f *Fabric) build() error {
-	control, err := openSocket()
-	if err != nil {
-		return err
-	}
-	f.ours = &lane{control: control}
-	if err := refuseForeignLinks(control); err != nil {
-		return err
-	}
-	if err := apply(controlSettings); err != nil {
-		return err
-	}
+	f.ours = &lane{}
 	for range workers {
-		l := &lane{}
-		f.lanes = append(f.lanes, l)
-		if l.control, err = openSocket(); err != nil {
-			return err
-		}
+		f.lanes = append(f.lanes, &lane{})
 	}
-	detour, err := openDetour()
+	open := f.openControl
+	if f.node != nil {
+		open = f.node.openHost
+	}
+	if err := open(); err != nil {
+		return err
+	}
+	detour, err := openDetour(func() (*os.File, error) { return f.own(pinShaper, shaperSettings) })
 	if err != nil {
 		return fmt.Errorf("creating the shaper's network namespace: %w", err)
 	}
 	defer detour.close()
 	f.shaper = detour.namespace
-	if f.router, err = newNamespace(routerSettings); err != nil {
+	if f.router, err = f.own(pinRouter, f.routerSettings()); err != nil {
 		return fmt.Errorf("creating the router's network namespace: %w", err)
 	}
 	f.ipv6 = hasIPv6()
@@ -98,9 +100,49 @@ func (f *Fabric) build() error {
 			return err
 		}
 	}
-	var gateway, router batch
+	if err := f.furnish(); err != nil {
+		return err
+	}
+	if err := detour.lead(f.ours.router, f.ipv6); err != nil {
+		return fmt.Errorf("leading through the shaper: %w", err)
+	}
+	if f.node == nil {
+		return nil
+	}
+	return f.node.join(f)
+}
+
+// own puts the calling thread into a namespace of the fabric's own: a new one, or on a node the one that is pinned.
+func (f *Fabric) own(name string, settings []sysctl) (*os.File, error) {
+	if f.node == nil {
+		return newNamespace(settings)
+	}
+	return pinned(f.node.Pin, name, settings)
+}
+
+// openControl makes the network namespace of the calling thread the control network.
+func (f *Fabric) openControl() error {
+	for _, l := range append(f.lanes, f.ours) {
+		var err error
+		if l.control, err = openSocket(); err != nil {
+			return err
+		}
+	}
+	if err := refuseForeignLinks(f.ours.control); err != nil {
+		return err
+	}
+	if err := apply(controlSettings); err != nil {
+		return err
+	}
+	var gateway batch
 	gateway.up(loopbackIndex)
 	gateway.address(loopbackIndex, netip.PrefixFrom(launch.Gateway, 32))
+	return f.ours.control.do(&gateway)
+}
+
+// furnish gives the router what it has without any instances.
+func (f *Fabric) furnish() error {
+	var router batch
 	router.up(loopbackIndex)
 	router.address(loopbackIndex, netip.PrefixFrom(nextHop, 32))
 	router.blackhole(f.subnet)
@@ -109,13 +151,7 @@ func (f *Fabric) build() error {
 		router.address(loopbackIndex, netip.PrefixFrom(address6(nextHop), 128))
 		router.blackhole(subnet6)
 	}
-	if err := errors.Join(f.ours.control.do(&gateway), f.ours.router.do(&router)); err != nil {
-		return err
-	}
-	if err := detour.lead(f.ours.router, f.ipv6); err != nil {
-		return fmt.Errorf("leading through the shaper: %w", err)
-	}
-	return nil
+	return f.ours.router.do(&router)
 }
 
 // refuseForeignLinks protects the network of a host: this package takes the namespace it is called in for its own.
@@ -152,6 +188,9 @@ func (f *Fabric) NetworkInode(slot int) uint64 {
 // Start starts cmd in the network and UTS namespace of a slot. It must not have a parent-death signal: that is sent when
 // the thread that started it ends, which is at once.
 func (f *Fabric) Start(slot int, cmd *exec.Cmd) error {
+	if f.node != nil {
+		return fmt.Errorf("starting %s: what runs in a pod is started by the pod", cmd.Path)
+	}
 	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Pdeathsig != 0 {
 		return fmt.Errorf("starting %s: a parent-death signal can't be used in a fabric", cmd.Path)
 	}
@@ -170,7 +209,8 @@ func (f *Fabric) Start(slot int, cmd *exec.Cmd) error {
 }
 
 // Add connects instances, several at once, and returns when packets get through to them. Error i belongs to spec i. A
-// slot that is taken already stays as it is; one that fails leaves nothing behind, so that it can be tried again.
+// slot that is taken already stays as it is, but where another pod has come in place of the one that had it; one that
+// fails leaves nothing behind, so that it can be tried again.
 func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 	f.placing.Lock()
 	defer f.placing.Unlock()
@@ -183,7 +223,7 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 	}
 	fresh := make(map[int]bool, len(specs))
 	for _, s := range specs {
-		if !f.Present(s.Slot) {
+		if !f.seated(s) {
 			fresh[nearIndex(s.Slot)] = true
 		}
 	}
@@ -193,7 +233,7 @@ func (f *Fabric) Add(ctx context.Context, specs []Spec) []error {
 			delete(fresh, nearIndex(specs[i].Slot))
 		}
 	}
-	if err := awaitLinks(ctx, fresh, f.lanes[0].control, f.lanes[0].router); err != nil {
+	if err := awaitLinks(ctx, fresh, f.lanes[0].sockets()...); err != nil {
 		for i := range failures {
 			failures[i] = cmp.Or(failures[i], err)
 		}
@@ -245,7 +285,7 @@ func (f *Fabric) add(ctx context.Context, l *lane, spec Spec) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("placing %s: %w", spec.Hostname, err)
 	}
-	if f.Present(spec.Slot) {
+	if f.seated(spec) {
 		return nil
 	}
 	_, data := f.Addresses(spec.Slot)
@@ -253,15 +293,29 @@ func (f *Fabric) add(ctx context.Context, l *lane, spec Spec) error {
 		return fmt.Errorf("placing %s: slot %d doesn't fit: the data network %s holds %d instances, the control network %d",
 			spec.Hostname, spec.Slot, f.subnet, slots(f.subnet), slots(controlSubnet))
 	}
-	i, err := l.place(f.plan(spec.Slot), spec.Hostname)
+	place := l.place
+	if f.node != nil {
+		place = f.node.placeWith(l, f.evict)
+	}
+	i, err := place(f.plan(spec.Slot), spec)
 	if err != nil {
 		return fmt.Errorf("placing %s: %w", spec.Hostname, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.instances[spec.Slot] = i
-	f.claims[data] = append(f.claims[data], spec.Slot)
+	f.claims[i.data.Addr()] = append(f.claims[i.data.Addr()], spec.Slot)
 	return nil
+}
+
+// seated says whether an instance is where it should be.
+func (f *Fabric) seated(s Spec) bool {
+	i := f.at(s.Slot)
+	if i == nil || s.Namespace == nil {
+		return i != nil
+	}
+	inode, err := namespaces{net: s.Namespace}.inode()
+	return err == nil && inode == i.inode
 }
 
 // Remove takes instances away: their links are gone when it returns. Processes that are still in their namespaces go on
@@ -271,8 +325,13 @@ func (f *Fabric) Remove(slots ...int) error {
 	defer f.placing.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.remove(f.ours, slots)
+}
+
+// remove is Remove by way of a lane's sockets. The caller holds mu.
+func (f *Fabric) remove(l *lane, slots []int) error {
 	gone := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(slots))), func(slot int) bool { return f.instances[slot] == nil })
-	if err := f.ours.unplug(gone); err != nil {
+	if err := l.unplug(gone); err != nil {
 		return fmt.Errorf("removing %d instances: %w", len(gone), err)
 	}
 	for _, slot := range gone {
@@ -281,19 +340,20 @@ func (f *Fabric) Remove(slots ...int) error {
 		delete(f.instances, slot)
 		f.unclaim(i.data.Addr(), slot)
 		// Another instance may have given itself the same address, and gets the packets now.
-		if f.holder(i.data.Addr()) < 0 {
+		if f.node == nil && f.holder(i.data.Addr()) < 0 {
 			continue
 		}
 		var b batch
 		f.direct(&b, i.data.Addr())
-		if err := f.ours.router.do(&b); err != nil {
+		if err := l.router.do(&b); err != nil {
 			return fmt.Errorf("routing to %s, which slot %d had: %w", i.data.Addr(), slot, err)
 		}
 	}
 	return nil
 }
 
-// Close gives every namespace back. The kernel takes the links away by itself.
+// Close gives every namespace back. The kernel takes the links away by itself, but on a node: there all that is pinned
+// stays as it is, with the links, until Destroy.
 func (f *Fabric) Close() error {
 	f.placing.Lock()
 	defer f.placing.Unlock()
@@ -323,4 +383,7 @@ func (f *Fabric) closeSides() {
 		l.close()
 	}
 	f.ours, f.lanes = nil, nil
+	if f.node != nil {
+		f.node.close()
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os/exec"
 
+	"github.com/groundplan/groundplan/sidecar/control"
 	"github.com/groundplan/groundplan/sidecar/launch"
 )
 
@@ -68,3 +69,35 @@ func (f *Fabric) ShaperEndIndex() int { return 0 }
 
 // DataIndex needs Linux.
 func (f *Fabric) DataIndex() int { return 0 }
+
+// TunnelIndex needs Linux.
+func (f *Fabric) TunnelIndex() int { return 0 }
+
+// MTU needs Linux.
+func (f *Fabric) MTU() int { return 0 }
+
+// NodeAddress needs Linux.
+func (f *Fabric) NodeAddress() netip.Addr { return netip.Addr{} }
+
+// SetPeers needs Linux.
+func (f *Fabric) SetPeers([]control.Peer) error { return launch.ErrUnsupported }
+
+// Remote needs Linux.
+func (f *Fabric) Remote(int) bool { return false }
+
+// MoveRemote needs Linux.
+func (f *Fabric) MoveRemote(int, netip.Prefix) error { return launch.ErrUnsupported }
+
+// SetHomes needs Linux.
+func (f *Fabric) SetHomes(map[netip.Addr]int) error { return launch.ErrUnsupported }
+
+// Seated needs Linux.
+func (f *Fabric) Seated(int) (address netip.Prefix, enabled, ok bool) { return }
+
+// Destroy needs Linux.
+func (f *Fabric) Destroy() error { return launch.ErrUnsupported }
+
+// Destroy needs Linux.
+func Destroy(string) error { return launch.ErrUnsupported }
+
+func (f *Fabric) onNode() bool { return false }

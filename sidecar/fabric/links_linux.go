@@ -52,7 +52,7 @@ func (f *Fabric) SetEnabled(slot int, enabled bool) error {
 		// The near end has just come up and knows; the far end is yet to be told.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		return awaitLinks(ctx, map[int]bool{dataIndex: true}, inside)
+		return awaitLinks(ctx, map[int]bool{f.DataIndex(): true}, inside)
 	})
 }
 
@@ -111,20 +111,22 @@ func (f *Fabric) readdress(i *instance, own netip.Prefix) error {
 		}
 		defer inside.Close()
 		var b batch
-		b.deleteAddress(dataIndex, i.data)
-		b.own(f.subnet, own, nextHop)
+		b.deleteAddress(f.DataIndex(), i.data)
+		b.own(f.DataIndex(), f.subnet, own, nextHop)
 		return inside.do(&b)
 	})
 }
 
 // direct makes the router's route to an address what the claims say.
 func (f *Fabric) direct(b *batch, address netip.Addr) {
-	holder := f.holder(address)
+	holder, whole := f.holder(address), netip.PrefixFrom(address, 32)
+	here := f.instances[holder]
 	switch {
-	case holder >= 0 && f.instances[holder].enabled:
+	case here != nil && here.enabled:
 		b.lead(dataNetwork, holder, address)
+	case here == nil && f.node != nil && f.node.beyond(b, holder, whole):
 	default:
-		b.deleteRoute(route{to: netip.PrefixFrom(address, 32)})
+		b.deleteRoute(route{to: whole})
 	}
 }
 

@@ -17,6 +17,8 @@ type end struct {
 	name     string
 	index    int
 	hardware net.HardwareAddr
+	// mtu is how long its packets may be; 0: as long as the kernel says.
+	mtu int
 }
 
 // veth creates a pair: near in the socket's namespace, far in the namespace of that descriptor.
@@ -41,13 +43,17 @@ func (b *batch) veth(near, far end, farNamespace int) {
 }
 
 func (e end) attributes() []*nl.RtAttr {
-	return []*nl.RtAttr{
+	all := []*nl.RtAttr{
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.name)),
 		nl.NewRtAttr(unix.IFLA_ADDRESS, e.hardware),
 		// The default is a queue per processor of the machine, in both directions.
 		nl.NewRtAttr(unix.IFLA_NUM_TX_QUEUES, nl.Uint32Attr(1)),
 		nl.NewRtAttr(unix.IFLA_NUM_RX_QUEUES, nl.Uint32Attr(1)),
 	}
+	if e.mtu > 0 {
+		all = append(all, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(e.mtu))))
+	}
+	return all
 }
 
 // up and down switch a link.
@@ -193,5 +199,5 @@ func (b *batch) markRule(family uint8, mark uint32, table uint8) {
 	request.AddData(message)
 	request.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(uint32(table))))
 	request.AddData(nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(mark)))
-	b.Add(rtnetlink.Step{What: "routing marked packets by a table of their own"}, request)
+	b.Add(rtnetlink.Step{What: "routing marked packets by a table of their own", Done: unix.EEXIST}, request)
 }

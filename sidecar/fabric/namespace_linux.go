@@ -28,14 +28,14 @@ func onThread(work func() error) error {
 	return <-done
 }
 
-// namespaces are those of an instance, held by file descriptors.
+// namespaces are those of an instance, held by file descriptors. Of a pod it is only the network's.
 type namespaces struct {
 	net, uts *os.File
 }
 
 // currentNamespaces opens the namespaces of the calling thread.
 func currentNamespaces() (namespaces, error) {
-	network, err := os.Open("/proc/thread-self/ns/net")
+	network, err := os.Open(threadNetwork)
 	if err != nil {
 		return namespaces{}, err
 	}
@@ -55,8 +55,11 @@ func newNamespace(settings []sysctl) (*os.File, error) {
 	if err := apply(settings); err != nil {
 		return nil, err
 	}
-	return os.Open("/proc/thread-self/ns/net")
+	return os.Open(threadNetwork)
 }
+
+// threadNetwork is the network namespace of whichever thread opens it.
+const threadNetwork = "/proc/thread-self/ns/net"
 
 // hasIPv6 says whether the kernel has it.
 func hasIPv6() bool {
@@ -69,6 +72,9 @@ func (n namespaces) enter() error {
 	if err := unix.Setns(int(n.net.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("entering its network namespace: %w", err)
 	}
+	if n.uts == nil {
+		return nil
+	}
 	if err := unix.Setns(int(n.uts.Fd()), unix.CLONE_NEWUTS); err != nil {
 		return fmt.Errorf("entering its UTS namespace: %w", err)
 	}
@@ -77,7 +83,9 @@ func (n namespaces) enter() error {
 
 func (n namespaces) close() {
 	n.net.Close()
-	n.uts.Close()
+	if n.uts != nil {
+		n.uts.Close()
+	}
 }
 
 // inode is the number by which /proc/<pid>/ns/net names the network namespace.

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,7 +26,10 @@ const (
 	// The link to the shaper. Were both indices the same, the kernel would take a second to notice that it is there.
 	detourIndex    = 900  // shape0, in the router
 	detourEndIndex = 901  // shape1, in the shaper's namespace
+	tunnelIndex    = 902  // tunnel0, in the router of a node
 	firstNearIndex = 1000 // of slot 0, on this side
+	// podIndex is that of eth1 in a pod, where others have put links of their own before.
+	podIndex = 1<<24 | dataIndex
 	// leaving is the group of links about to be deleted.
 	leaving = 1
 )
@@ -46,11 +50,14 @@ type lane struct {
 	control, router *socket
 }
 
+// sockets are those that there are: on a node there is no control network.
+func (l *lane) sockets() []*socket {
+	return slices.DeleteFunc([]*socket{l.control, l.router}, func(s *socket) bool { return s == nil })
+}
+
 func (l *lane) close() {
-	for _, s := range []*socket{l.control, l.router} {
-		if s != nil {
-			s.Close()
-		}
+	for _, s := range l.sockets() {
+		s.Close()
 	}
 }
 
@@ -60,11 +67,16 @@ type plan struct {
 	subnet netip.Prefix
 	// control, data and data6 are its addresses; data6 is the zero value where the kernel has no IPv6.
 	control, data, data6 netip.Addr
+	// index is that of its data link inside, and mtu how long packets may be on it; 0: as long as the kernel says.
+	index, mtu int
 }
 
 func (f *Fabric) plan(slot int) plan {
-	p := plan{slot: slot, subnet: f.subnet}
+	p := plan{slot: slot, subnet: f.subnet, index: f.DataIndex()}
 	p.control, p.data = f.Addresses(slot)
+	if f.node != nil {
+		p.mtu = f.node.mtu
+	}
 	if f.ipv6 {
 		p.data6 = f.Address6(slot)
 	}
@@ -73,11 +85,11 @@ func (f *Fabric) plan(slot int) plan {
 
 // place makes an instance: its namespaces, and both its links with addresses, routes and neighbours at either end. It
 // leaves the calling thread in the new namespaces. Where it fails it takes back what it made.
-func (l *lane) place(p plan, hostname string) (i *instance, err error) {
+func (l *lane) place(p plan, s Spec) (i *instance, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWUTS); err != nil {
 		return nil, fmt.Errorf("creating its namespaces: %w", err)
 	}
-	if err := unix.Sethostname([]byte(hostname)); err != nil {
+	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 		return nil, fmt.Errorf("naming it: %w (a host name has at most 64 bytes)", err)
 	}
 	inside, err := openSocket()
@@ -107,9 +119,11 @@ func (l *lane) place(p plan, hostname string) (i *instance, err error) {
 	if err := l.plug(inside, held, p); err != nil {
 		return nil, err
 	}
-	own := netip.PrefixFrom(p.data, p.subnet.Bits())
-	return &instance{namespaces: held, inode: inode, data: own, data6: p.data6, enabled: true}, nil
+	return &instance{namespaces: held, inode: inode, data: p.own(), data6: p.data6, enabled: true}, nil
 }
+
+// own is the data address that a slot is given.
+func (p plan) own() netip.Prefix { return netip.PrefixFrom(p.data, p.subnet.Bits()) }
 
 // plug makes both links of a slot. The near ends come up first: when the far ends follow, they can send at once.
 func (l *lane) plug(inside *socket, held namespaces, p plan) error {
@@ -122,20 +136,29 @@ func (l *lane) plug(inside *socket, held namespaces, p plan) error {
 	if err := l.control.do(&here); err != nil {
 		return fmt.Errorf("control network: %w", err)
 	}
-	var router batch
-	near, far = dataNetwork.pair(slot)
-	router.veth(near, far, target)
-	router.reach(dataNetwork, slot, p.data)
-	if p.data6.IsValid() {
-		router.lead(dataNetwork, slot, p.data6)
-	}
-	if err := l.router.do(&router); err != nil {
-		return fmt.Errorf("data network: %w", err)
+	if err := l.plugData(held, p); err != nil {
+		return err
 	}
 	var there batch
 	there.settle(p)
 	if err := inside.do(&there); err != nil {
 		return fmt.Errorf("inside the instance: %w", err)
+	}
+	return nil
+}
+
+// plugData makes the data link of a slot, with what the router's end takes.
+func (l *lane) plugData(held namespaces, p plan) error {
+	var router batch
+	near, far := dataNetwork.pair(p.slot)
+	far.index, near.mtu, far.mtu = p.index, p.mtu, p.mtu
+	router.veth(near, far, int(held.net.Fd()))
+	router.reach(dataNetwork, p.slot, p.data)
+	if p.data6.IsValid() {
+		router.lead(dataNetwork, p.slot, p.data6)
+	}
+	if err := l.router.do(&router); err != nil {
+		return fmt.Errorf("data network: %w", err)
 	}
 	return nil
 }
@@ -148,13 +171,18 @@ func (b *batch) settle(p plan) {
 	b.address(controlIndex, netip.PrefixFrom(p.control, controlSubnet.Bits()))
 	b.route(route{to: netip.PrefixFrom(launch.Gateway, 32), index: controlIndex, source: p.control})
 	b.neighbour(controlIndex, launch.Gateway, controlNetwork.near(p.slot))
-	b.addressedByHand(dataIndex)
-	b.up(dataIndex)
-	b.neighbour(dataIndex, nextHop, dataNetwork.near(p.slot))
-	b.own(p.subnet, netip.PrefixFrom(p.data, p.subnet.Bits()), nextHop)
+	b.settleData(p)
+}
+
+// settleData is the part of settle that is about the data network.
+func (b *batch) settleData(p plan) {
+	b.addressedByHand(p.index)
+	b.up(p.index)
+	b.neighbour(p.index, nextHop, dataNetwork.near(p.slot))
+	b.own(p.index, p.subnet, p.own(), nextHop)
 	if p.data6.IsValid() {
-		b.neighbour(dataIndex, nextHop6, dataNetwork.near(p.slot))
-		b.own(subnet6, netip.PrefixFrom(p.data6, subnet6.Bits()), nextHop6)
+		b.neighbour(p.index, nextHop6, dataNetwork.near(p.slot))
+		b.own(p.index, subnet6, netip.PrefixFrom(p.data6, subnet6.Bits()), nextHop6)
 	}
 }
 
@@ -171,9 +199,9 @@ func (b *batch) lead(n network, slot int, address netip.Addr) {
 }
 
 // own gives an instance a data address, inside, and the way to the others.
-func (b *batch) own(subnet, address netip.Prefix, via netip.Addr) {
-	b.address(dataIndex, address)
-	b.route(route{to: subnet, index: dataIndex, via: via, source: address.Addr()})
+func (b *batch) own(index int, subnet, address netip.Prefix, via netip.Addr) {
+	b.address(index, address)
+	b.route(route{to: subnet, index: index, via: via, source: address.Addr()})
 }
 
 // unplug deletes what there is of the links of slots, both networks, all at once.
@@ -182,7 +210,7 @@ func (l *lane) unplug(slots []int) error {
 		return nil
 	}
 	var errs []error
-	for _, s := range []*socket{l.control, l.router} {
+	for _, s := range l.sockets() {
 		for some := range slices.Chunk(slots, batchLimit) {
 			var b batch
 			for _, slot := range some {
@@ -226,22 +254,55 @@ type link struct {
 	index int
 	// up says that it was brought up, operational that packets get through.
 	up, operational bool
+	mtu             int
+	// beyond is the number by which this namespace knows the one that the other end is in; -1 where there is none.
+	beyond int
+}
+
+// has says whether there is a link of that index.
+func (s *socket) has(index int) (bool, error) {
+	_, ok, err := s.link(index)
+	return ok, err
 }
 
 // links lists those of the socket's namespace.
 func (s *socket) links() ([]link, error) {
 	request := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	request.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	return s.queryLinks(request)
+}
+
+// link is the one of that index, if there is one.
+func (s *socket) link(index int) (l link, ok bool, err error) {
+	request := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(index)
+	request.AddData(message)
+	all, err := s.queryLinks(request)
+	if errors.Is(err, unix.ENODEV) {
+		return link{}, false, nil
+	}
+	if err != nil || len(all) == 0 {
+		return link{}, false, err
+	}
+	return all[0], true, nil
+}
+
+func (s *socket) queryLinks(request *nl.NetlinkRequest) ([]link, error) {
 	request.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStatistics)))
 	var all []link
 	err := s.Query(request, func(payload []byte) {
 		message := nl.DeserializeIfInfomsg(payload)
-		l := link{index: int(message.Index), up: message.Flags&unix.IFF_UP != 0}
+		l := link{index: int(message.Index), up: message.Flags&unix.IFF_UP != 0, beyond: -1}
 		attributes, _ := nl.ParseRouteAttr(payload[message.Len():])
 		for _, a := range attributes {
 			switch a.Attr.Type {
 			case unix.IFLA_IFNAME:
 				l.name = nl.BytesToString(a.Value)
+			case unix.IFLA_MTU:
+				l.mtu = int(binary.NativeEndian.Uint32(a.Value))
+			case unix.IFLA_LINK_NETNSID:
+				l.beyond = int(int32(binary.NativeEndian.Uint32(a.Value)))
 			case unix.IFLA_OPERSTATE:
 				l.operational = len(a.Value) > 0 && a.Value[0] == operational
 			}
