@@ -58,7 +58,7 @@ var summaryFields = []string{"count", "sum", "min", "max", "mean", "p50", "p90",
 var runIDPattern = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,63}$`)
 
 var compareObject = &object[compareSyntax]{
-	name: "compare", doc: "Holds the run against earlier comparable ones, by a statistical test; with too few it says so and passes.",
+	name: "compare", doc: "Holds the run against earlier comparable ones (same pipeline, parameters and ground, passed). A figure has regressed, and the run has failed, when it is worse by more than its tolerance, its instances' values differ by Mann–Whitney U, and it is outside of what three earlier runs or more predict. Less is better, except for metrics whose names end in `_bits`, `_per_second`, `_throughput`, `_rate`, `_succeeded` or `_hits`. With too few runs it says so and passes.",
 	fields: []field[compareSyntax]{
 		key("with", "`last-success`, or the id of a run.", &scalar{kind: kindString, allow: matching(runIDPattern, "last-success or the id of a run")},
 			func(c *compareSyntax) *value { return &c.with }).defaultsTo(lastSuccess),
