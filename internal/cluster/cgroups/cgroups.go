@@ -33,7 +33,8 @@ func unified() bool {
 	return unix.Statfs(mounted, &s) == nil && s.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// hierarchies are the folders of all hierarchies.
+// hierarchies are the folders of all hierarchies. A machine may have the second version beside those of the first: runc
+// makes its groups there too.
 func hierarchies() ([]string, error) {
 	if unified() {
 		return []string{mounted}, nil
@@ -46,7 +47,7 @@ func hierarchies() ([]string, error) {
 	for _, entry := range entries {
 		var s unix.Statfs_t
 		folder := filepath.Join(mounted, entry.Name())
-		if entry.IsDir() && unix.Statfs(folder, &s) == nil && s.Type == unix.CGROUP_SUPER_MAGIC {
+		if entry.IsDir() && unix.Statfs(folder, &s) == nil && (s.Type == unix.CGROUP_SUPER_MAGIC || s.Type == unix.CGROUP2_SUPER_MAGIC) {
 			found = append(found, folder)
 		}
 	}

@@ -72,6 +72,7 @@ func (c Cluster) ControlPlaneServers(p Places) (first, second []Server) {
 		second = append(second, on(Kwok, filepath.Join(p.KwokBuild, "kwok"),
 			"--kubeconfig="+p.kubeconfig("admin"),
 			"--config="+filepath.Join(p.Configs, "kwok.yaml"),
+			"--v=WARN", // or it says each pod
 			"--node-ip="+c.ControlPlane().Addr().String()))
 	}
 	return first, second
