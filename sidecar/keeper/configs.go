@@ -60,16 +60,23 @@ func (m *member) said(report outcome.Report) {
 	}
 	m.look() // it may be gone in a moment
 	s := m.stage
+	s.note(step{Said: &said{Slot: m.place.slot, Report: report}})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.report.Add(report)
 	if !m.ended && m.grace == nil && outcome.Decided(m.group.Outcome, m.report) {
-		m.grace = time.AfterFunc(grace, func() { m.kill("did not exit after it had reported its outcome", false) })
+		m.graceLocked()
 	}
+}
+
+// graceLocked gives the member a while to exit.
+func (m *member) graceLocked() {
+	m.grace = time.AfterFunc(grace, func() { m.kill("did not exit after it had reported its outcome", false) })
 }
 
 // wish is a configuration that was published, not yet applied.
 type wish struct {
+	n      int    // of its process, from 1 on
 	prefix string // of the plan's keys: run:R:plan:P:case:C
 	config []byte
 	// entered is closed once the process that asks is known to run: before it can't be ended.
@@ -99,14 +106,21 @@ func (m *member) configure(w wish) {
 	if m.ended || m.fall != nil {
 		return
 	}
-	w.entered = m.entered
+	m.wishes++
+	w.n, w.entered = m.wishes, m.entered
+	s.note(step{Wished: &wished{Slot: m.place.slot, N: w.n, Prefix: w.prefix, Config: w.config}})
+	m.enqueue(w)
+}
+
+// enqueue has a configuration wait for its turn.
+func (m *member) enqueue(w wish) {
 	c := &m.place.configs
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, w)
 	if !c.busy {
 		c.busy = true
-		s.work.Go(m.applyAll)
+		m.stage.work.Go(m.applyAll)
 	}
 }
 
@@ -163,12 +177,7 @@ func (m *member) apply(w wish) error {
 	c := &p.configs
 	c.applying.Lock()
 	defer c.applying.Unlock()
-	asked, err := readConfig(w.config)
-	if err != nil {
-		return err
-	}
-	own := netip.PrefixFrom(p.data, k.fabric.Subnet().Bits())
-	wanted, err := asked.settle(k.fabric.Subnet(), k.fabric.Address6(p.slot), c.address, own)
+	wanted, callback, err := m.wanted(w)
 	if err != nil {
 		return err
 	}
@@ -179,11 +188,43 @@ func (m *member) apply(w wish) error {
 		}
 		return err
 	}
-	c.address = wanted.Address
-	if asked.Callback == "" {
-		return nil
+	if before := m.elsewhere(c.address); before != m.elsewhere(wanted.Address) {
+		if err := s.moves.announce(s.ctx, p.slot, m.elsewhere(wanted.Address)); err != nil {
+			return err
+		}
 	}
-	return k.sync.Signal(s.ctx, s.key, w.prefix+":states:"+asked.Callback, 1)
+	c.address = wanted.Address
+	if callback != "" {
+		if err := k.sync.Signal(s.ctx, s.key, w.prefix+":states:"+callback, 1); err != nil {
+			return err
+		}
+	}
+	s.note(step{Applied: &applied{Slot: p.slot, N: w.n}})
+	return nil
+}
+
+// wanted is what a configuration asks for, and the state that its plan waits for then.
+func (m *member) wanted(w wish) (wanted Config, callback string, err error) {
+	asked, err := readConfig(w.config)
+	if err != nil {
+		return wanted, "", err
+	}
+	p, fabric := m.place, m.stage.keeper.fabric
+	wanted, err = asked.settle(fabric.Subnet(), fabric.Address6(p.slot), p.configs.address, m.address())
+	return wanted, asked.Callback, err
+}
+
+// address is the member's own on the data network.
+func (m *member) address() netip.Prefix {
+	return netip.PrefixFrom(m.place.data, m.stage.keeper.fabric.Subnet().Bits())
+}
+
+// elsewhere is an address that isn't the member's own; the zero value where it is.
+func (m *member) elsewhere(address netip.Prefix) netip.Prefix {
+	if address == m.address() {
+		return netip.Prefix{}
+	}
+	return address
 }
 
 // restoreNetwork takes back what the plans of the stage have configured, so that the next one begins as this one did.
@@ -208,10 +249,14 @@ func (m *member) restore(ctx context.Context) error {
 	p := m.place
 	p.configs.applying.Lock() // whatever is being put in force was asked for by the process before
 	defer p.configs.applying.Unlock()
+	moved := m.elsewhere(p.configs.address).IsValid()
 	if !p.configs.forgetLocked() {
 		return nil
 	}
-	return m.stage.keeper.shaping.Restore(ctx, []int{p.slot})
+	if err := m.stage.keeper.shaping.Restore(ctx, []int{p.slot}); err != nil || !moved {
+		return err
+	}
+	return m.stage.moves.announce(ctx, p.slot, netip.Prefix{})
 }
 
 // forget forgets what was asked for, and says whether there is something to be taken back.

@@ -47,7 +47,6 @@ func environment(s surroundings, i instance) ([]string, error) {
 		return nil, fmt.Errorf("encoding its parameters: %w", err)
 	}
 	env := map[string]string{
-		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
 		"HOME": i.temp, "TMPDIR": i.temp, "HOSTNAME": i.host, "LOG_LEVEL": "info",
 
 		"TEST_PLAN": s.run.Pipeline, "TEST_CASE": s.stage.Case, "TEST_RUN": s.run.Run,
@@ -64,6 +63,9 @@ func environment(s surroundings, i instance) ([]string, error) {
 		"GROUNDPLAN_INSTANCE": strconv.Itoa(i.index), "GROUNDPLAN_REGION": s.group.Region,
 		"GROUNDPLAN_SEED":            strconv.FormatUint(seedOf(s.run.Seed, s.group.Name, i.index), 10),
 		"GROUNDPLAN_CONTROL_ADDRESS": i.control.String(), "GROUNDPLAN_DATA_ADDRESS": i.data.String(),
+	}
+	if s.run.Node == nil { // in a pod the image's own stand
+		env["PATH"], env["LANG"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "C.UTF-8"
 	}
 	for label, port := range s.group.Ports {
 		env[strings.ToUpper(strings.TrimSpace(label))+"_PORT"] = strconv.Itoa(port)

@@ -25,12 +25,16 @@ type fall struct {
 	down  chan struct{}
 }
 
+func newFall(e pipelines.Event) *fall {
+	return &fall{event: e.Name, again: e.Restart > 0, down: make(chan struct{})}
+}
+
 // fell kills every process of members.
 func (s *stage) fell(e pipelines.Event, members []*member) error {
 	s.mu.Lock()
 	for _, m := range members {
 		if m.standsLocked() {
-			m.fall = &fall{event: e.Name, again: e.Restart > 0, down: make(chan struct{})}
+			m.fall = newFall(e)
 		}
 	}
 	s.mu.Unlock()
@@ -78,7 +82,7 @@ func (s *stage) lies(m *member, result *control.Instance, waits bool) bool {
 
 // leaveLocked says of a member that it will not be started again.
 func (m *member) leaveLocked(result *control.Instance) {
-	m.cut = "killed by " + events.Title(m.fall.event) + ", and not started again yet when the stage ended"
+	m.cut = "killed by " + events.Title(m.fall.event) + notAgain
 	m.atEnd = true
 	result.Outcome, result.Reason = control.OutcomeFailed, m.cut
 }
@@ -143,7 +147,7 @@ func (s *stage) rises(m *member) bool {
 		return false
 	}
 	m.before = used{peak: m.down.PeakMemory, cpu: m.down.CPU}
-	m.down, m.fall, m.report, m.paused = nil, nil, outcome.Report{}, false
+	m.down, m.fall, m.report, m.paused, m.wishes = nil, nil, outcome.Report{}, false, 0
 	m.entered = make(chan struct{})
 	return true
 }

@@ -5,6 +5,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,9 @@ const (
 	finishers = 4
 	// clearing is how long what is left of a stage may take to die.
 	clearing = 10 * time.Second
+	// What is said of members whose stage is ended before they were started, or started again.
+	notStarted = "not started yet when the stage was ended"
+	notAgain   = ", and not started again yet when the stage ended"
 )
 
 // finish works out what became of a member whose process has ended.
@@ -26,6 +30,10 @@ func (m *member) finish(exit Exit) {
 	m.stage.closing <- struct{}{}
 	defer func() { <-m.stage.closing }()
 	s := m.stage
+	if exit.Lost != "" {
+		s.lose(m, exit.Lost)
+		return
+	}
 	s.mu.Lock()
 	report, end := m.report, endOf(exit.Status, m.cut, m.fall)
 	started := m.started
@@ -58,6 +66,10 @@ func (m *member) finish(exit Exit) {
 
 // unstarted works out what became of a member that never ran.
 func (m *member) unstarted(why error) {
+	if lost := new(Lost); errors.As(why, &lost) {
+		m.stage.lose(m, lost.Why)
+		return
+	}
 	now := time.Now()
 	result := m.result(now, now)
 	result.Outcome, result.Exit = control.OutcomeFailed, -1
@@ -66,7 +78,7 @@ func (m *member) unstarted(why error) {
 		result.Reason = "could not be started again: " + why.Error()
 	}
 	if errors.Is(why, errStopped) {
-		result.Reason = "not started yet when the stage was ended"
+		result.Reason = notStarted
 		m.stage.mu.Lock()
 		m.cut, m.atEnd = result.Reason, true
 		m.stage.mu.Unlock()
@@ -179,10 +191,17 @@ func (s *stage) failedLocked(m *member, result control.Instance) bool {
 	return s.told <= mostTold
 }
 
+// there are the members that are not lost.
+func (s *stage) there() []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.members), func(m *member) bool { return m.lost })
+}
+
 // clear sees to it that nothing of the stage runs any more, whatever its processes have become, and that every member
 // has an outcome.
 func (s *stage) clear() error {
-	left, err := s.keeper.clearAll(s.ctx, s.members)
+	left, err := s.keeper.clearAll(s.ctx, s.there())
 	if err == nil && left > 0 {
 		err = fmt.Errorf("%d processes of stage %s can't be killed", left, s.ask.Stage)
 	}

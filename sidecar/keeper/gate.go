@@ -15,19 +15,30 @@ const openers = 8
 
 // openGate lets go of all that were started, unless the stage is to end already. Only then an instance has started.
 func (s *stage) openGate() {
-	if s.stopping() || s.openAtOnce() {
+	if s.ctx.Err() != nil {
+		return
+	}
+	if s.opened.IsZero() && s.openAtOnce() {
+		s.note(step{Opened: s.opened})
 		return
 	}
 	s.mu.Lock()
-	s.opened = time.Now()
+	again := !s.opened.IsZero() // by a keeper that may not have got to all
+	if !again {
+		s.opened = time.Now()
+	}
 	s.mu.Unlock()
+	s.note(step{Opened: s.opened})
 	inParallel(openers, s.members, func(m *member) {
 		s.mu.Lock()
-		if m.running {
+		if m.running && !again {
 			m.started = time.Now()
 		}
+		paused := m.paused
 		s.mu.Unlock()
-		m.signal(unix.SIGCONT)
+		if !paused {
+			m.signal(unix.SIGCONT)
+		}
 	})
 }
 

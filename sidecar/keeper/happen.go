@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/groundplan/groundplan/pipelines"
@@ -28,13 +26,22 @@ func (s *stage) happen() *events.Schedule {
 	s.mu.Lock()
 	opened := s.opened
 	s.mu.Unlock()
-	return events.Start(s.ctx, opened, s.ask.Events, happenings{s}, s.fault)
+	return events.Start(s.ctx, opened, s.ask.Events, s.past, happenings{s}, s.fault)
 }
 
 // Reached waits until every instance has signalled a state.
 func (h happenings) Reached(ctx context.Context, state string) error {
 	s := h.stage
-	return s.keeper.sync.Barrier(ctx, s.key, s.prefix()+"states:"+state, int64(len(s.members)))
+	return s.keeper.sync.Barrier(ctx, s.key, s.prefix()+"states:"+state, int64(len(s.all)))
+}
+
+// Resume puts in force again, in a sidecar that took another's place, what an event has begun. What was killed or stopped
+// still is.
+func (h happenings) Resume(ctx context.Context, e pipelines.Event) error {
+	if e.Network == nil {
+		return nil
+	}
+	return h.stage.keeper.shaping.Begin(ctx, links.Event{Name: h.stage.overlay(e), Network: *e.Network})
 }
 
 // Begin does what an event asks for.
@@ -44,25 +51,25 @@ func (h happenings) Begin(ctx context.Context, e pipelines.Event) ([]string, err
 	case e.Network != nil:
 		return nil, s.keeper.shaping.Begin(ctx, links.Event{Name: s.overlay(e), Network: *e.Network})
 	case e.Kill != nil:
-		chosen := s.choose(e.Name, *e.Kill, func(m *member) bool { return true })
-		return namesOf(chosen), s.fell(e, chosen)
+		names, chosen := s.choose(e.Name, *e.Kill, func(m *member) bool { return true })
+		return names, s.fell(e, chosen)
 	case e.Pause != nil:
-		chosen := s.choose(e.Name, *e.Pause, func(m *member) bool { return !m.paused }) // else two would let go of it
-		return namesOf(chosen), s.freeze(chosen)
+		names, chosen := s.choose(e.Name, *e.Pause, func(m *member) bool { return !m.paused }) // else two would let go of it
+		return names, s.freeze(chosen)
 	}
 	return nil, errors.New("it asks for nothing")
 }
 
 // End takes it back.
-func (h happenings) End(ctx context.Context, e pipelines.Event, instances []string) error {
+func (h happenings) End(ctx context.Context, e pipelines.Event, _ []string) error {
 	s := h.stage
 	switch {
 	case e.Network != nil:
 		return s.keeper.shaping.End(ctx, s.overlay(e))
 	case e.Kill != nil:
-		return s.raise(ctx, s.called(instances))
+		return s.raise(ctx, s.acted(e.Name))
 	}
-	return s.thaw(s.called(instances))
+	return s.thaw(s.acted(e.Name))
 }
 
 // overlay is the name of an event's change among those of all stages that run.
@@ -71,7 +78,16 @@ func (s *stage) overlay(e pipelines.Event) string { return s.ask.Stage + "/" + e
 // Tell writes down what has happened.
 func (h happenings) Tell(what events.Happening) {
 	s := h.stage
-	text := sentence(what)
+	text := sentence(what, s.spread())
+	switch what.What {
+	case events.Began:
+		s.note(step{Began: &happened{Event: what.Event.Name, Time: what.Time, Instances: what.Instances}})
+	case events.Ended:
+		s.note(step{Ended: &happened{Event: what.Event.Name, Time: what.Time}})
+	}
+	if !s.leads() {
+		return
+	}
 	line := runs.Event{
 		Time: what.Time, Stage: s.ask.Stage, Text: text, Event: what.Event.Name, Attempt: s.key,
 		At: what.Time.Sub(s.opened), Took: what.Took, Instances: what.Instances,
@@ -94,8 +110,9 @@ func (h happenings) Tell(what events.Happening) {
 	s.keeper.record(line)
 }
 
-// sentence says what has happened.
-func sentence(h events.Happening) string {
+// sentence says what has happened. Of instances that are spread over nodes nobody knows them all: it is said who was
+// chosen then.
+func sentence(h events.Happening, spread bool) string {
 	title, e := events.Title(h.Event.Name), h.Event
 	if h.What == events.Missed {
 		if h.Due.IsZero() {
@@ -105,6 +122,10 @@ func sentence(h events.Happening) string {
 	}
 	did := [...]string{events.Began: "changed the network", events.Ended: "is over: the network has healed"}
 	switch {
+	case spread && e.Kill != nil:
+		did = [...]string{events.Began: "killed what still ran of " + chosen(h.Instances), events.Ended: "is over: started again what it had killed"}
+	case spread && e.Pause != nil:
+		did = [...]string{events.Began: "stopped what still ran of " + chosen(h.Instances), events.Ended: "is over: let go of what it had stopped"}
 	case e.Network == nil && len(h.Instances) == 0:
 		did = [...]string{events.Began: "found no instance of " + group(e) + " that still ran", events.Ended: "is over"}
 	case e.Kill != nil:
@@ -142,53 +163,70 @@ func several(names []string) string {
 	return fmt.Sprintf("%d instances (%s, …)", len(names), strings.Join(names[:mostNamed], ", "))
 }
 
-// choose draws the members that an event is about, among those that still run and are fit.
-func (s *stage) choose(event string, c pipelines.Choice, fit func(*member) bool) []*member {
+// chosen says how many instances were chosen, and who they are.
+func chosen(names []string) string {
+	if len(names) <= mostNamed {
+		return plural(len(names), "chosen instance", "chosen instances") + ": " + strings.Join(names, ", ")
+	}
+	return plural(len(names), "chosen instance", "chosen instances") + ": " + strings.Join(names[:mostNamed], ", ") + ", …"
+}
+
+// choose draws the instances that an event is about, among those that still run and are fit, and returns the members
+// among them. Where they are spread over nodes nobody knows who still runs: there it draws among all of the group, the same
+// on every node, and returns the members that still run and are fit.
+func (s *stage) choose(event string, c pipelines.Choice, fit func(*member) bool) (names []string, members []*member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := 0
-	running := make(map[int]*member)
-	for _, m := range s.members {
-		if m.group.Name != c.Group {
+	if before := s.acts[event]; before != nil { // another keeper has chosen, and not told
+		return before.Chosen, s.atSlots(before.Slots)
+	}
+	group := make(map[int]*place)
+	var indices []int
+	for _, p := range s.all {
+		if p.group.Name != c.Group {
 			continue
 		}
-		all++
-		if m.standsLocked() && fit(m) {
-			running[m.place.index] = m
+		group[p.index] = p
+		if m := s.bySlot[p.slot]; s.spread() || m != nil && m.standsLocked() && fit(m) {
+			indices = append(indices, p.index)
 		}
 	}
+	done := &act{Event: event}
 	draw := events.Draw{Seed: s.ask.Seed, Stage: s.ask.Stage, Event: event}
-	var chosen []*member
-	for _, index := range draw.Choose(c, all, slices.Sorted(maps.Keys(running))) {
-		chosen = append(chosen, running[index])
+	for _, index := range draw.Choose(c, len(group), indices) {
+		p := group[index]
+		done.Chosen = append(done.Chosen, p.name)
+		if m := s.bySlot[p.slot]; m != nil && m.standsLocked() && fit(m) {
+			done.Slots, members = append(done.Slots, p.slot), append(members, m)
+		}
 	}
-	return chosen
+	s.acts[event] = done
+	s.note(step{Act: done})
+	return done.Chosen, members
+}
+
+// acted are the members that an event has done something to.
+func (s *stage) acted(event string) []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if done := s.acts[event]; done != nil {
+		return s.atSlots(done.Slots)
+	}
+	return nil
+}
+
+// atSlots are the members at slots.
+func (s *stage) atSlots(slots []int) []*member {
+	var found []*member
+	for _, slot := range slots {
+		if m := s.bySlot[slot]; m != nil {
+			found = append(found, m)
+		}
+	}
+	return found
 }
 
 // standsLocked says whether a member still runs, and has not said how it ends.
 func (m *member) standsLocked() bool {
 	return m.running && m.cut == "" && m.fall == nil && !outcome.Decided(m.group.Outcome, m.report)
-}
-
-func namesOf(members []*member) []string {
-	names := make([]string, len(members))
-	for i, m := range members {
-		names[i] = m.place.name
-	}
-	return names
-}
-
-// called finds members by name.
-func (s *stage) called(names []string) []*member {
-	wanted := make(map[string]bool, len(names))
-	for _, name := range names {
-		wanted[name] = true
-	}
-	var found []*member
-	for _, m := range s.members {
-		if wanted[m.place.name] {
-			found = append(found, m)
-		}
-	}
-	return found
 }

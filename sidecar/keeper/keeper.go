@@ -73,6 +73,10 @@ type Options struct {
 	Log      *slog.Logger
 	// Port is where the sync service listens on the network's gateway address.
 	Port int
+	// Adopt has the keeper note down in Folder what it is asked for and how far that has come, and go on with what another
+	// has left there that was killed. Programs have to outlive a keeper for that to be of use. A keeper whose place another
+	// is to take is not released: its process just ends.
+	Adopt bool
 }
 
 // Keeper holds the places of a run and its stages. It is a control.Backend.
@@ -89,6 +93,10 @@ type Keeper struct {
 	events   *journal
 	memory   memoryShare
 	probing  probing
+	// lasting says that another keeper may take this one's place: what it would need is noted down, in asked.
+	lasting bool
+	keeping sync.Mutex
+	asked   asked
 
 	// ctx ends when the run is released.
 	ctx    context.Context
@@ -106,12 +114,12 @@ type Keeper struct {
 	released chan struct{} // closed once all is released
 }
 
-// New makes a keeper that holds nothing yet. Release ends it.
+// New makes a keeper that holds nothing yet, or what another held whose place it takes. Release ends it.
 func New(o Options) (*Keeper, error) {
 	if o.Run == "" {
 		o.Run = filepath.Base(string(o.Folder))
 	}
-	for _, dir := range []string{filepath.Dir(o.Folder.Stage("x")), tempRoot(o.Folder)} {
+	for _, dir := range []string{filepath.Dir(o.Folder.Stage("x")), filepath.Dir(stepsPath(o.Folder, "x")), tempRoot(o.Folder)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("making the run's folders: %w", err)
 		}
@@ -127,7 +135,15 @@ func New(o Options) (*Keeper, error) {
 		released: make(chan struct{}),
 	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
-	k.tell("sidecar-started", "", "the sidecar has started")
+	if k.lasting = o.Adopt; !k.lasting {
+		k.tell("sidecar-started", "", "the sidecar has started")
+		return k, nil
+	}
+	if err := k.adopt(k.ctx); err != nil {
+		k.cancel()
+		k.work.Wait()
+		return nil, errors.Join(err, k.events.close())
+	}
 	return k, nil
 }
 
@@ -168,6 +184,9 @@ func (k *Keeper) status() control.Status {
 		return s
 	}
 	for _, p := range k.world.places {
+		if !p.own {
+			continue
+		}
 		counts := s.Groups[p.group.Name]
 		counts.Total++
 		if p.placed {

@@ -120,7 +120,21 @@ func (k *Keeper) setNetwork(ctx context.Context, ask control.Network) (control.N
 	if err != nil {
 		return control.NetworkReply{}, fmt.Errorf("setting the data network: %w", err)
 	}
-	k.tell("network-set", ask.Stage, "the data network is as stage "+ask.Stage+" asks for it")
+	if err := k.keepNetwork(ask, nil); err != nil {
+		return control.NetworkReply{}, err
+	}
+	if k.leads() {
+		k.tell("network-set", ask.Stage, "the data network is as stage "+ask.Stage+" asks for it")
+	}
+	reply, err := k.prove(ctx, ask)
+	if err != nil {
+		return control.NetworkReply{}, err
+	}
+	return reply, k.keepNetwork(ask, &reply)
+}
+
+// prove proves the data network, where that is asked for.
+func (k *Keeper) prove(ctx context.Context, ask control.Network) (control.NetworkReply, error) {
 	if ask.State.Verify.Off || ask.State.Verify.Pairs == 0 {
 		return control.NetworkReply{}, nil
 	}
@@ -133,6 +147,8 @@ func (k *Keeper) setNetwork(ctx context.Context, ask control.Network) (control.N
 		return control.NetworkReply{}, fmt.Errorf("keeping the proof of the data network: %w", err)
 	}
 	reply := inBrief(proof)
-	k.tell("network-proved", ask.Stage, fmt.Sprintf("%d pairs of the data network probed, %d outside the tolerance", reply.Pairs, reply.Faults))
+	if k.leads() {
+		k.tell("network-proved", ask.Stage, fmt.Sprintf("%d pairs of the data network probed, %d outside the tolerance", reply.Pairs, reply.Faults))
+	}
 	return reply, nil
 }

@@ -18,7 +18,8 @@ import (
 // mostFaults bounds how many faults an answer names.
 const mostFaults = 20
 
-// world is every instance that a run's pipeline has, placed or not. Positions and counts never change.
+// world is every instance that a run's pipeline has, placed or not, on this node or another. Positions and counts never
+// change.
 type world struct {
 	ask    control.Placement
 	groups map[string]*control.Group
@@ -38,6 +39,8 @@ type place struct {
 	data    netip.Addr
 
 	// Guarded by the keeper's mu.
+	own    bool        // on this node
+	pod    control.Pod // the zero value where there are none
 	placed bool
 	runs   *member // what runs here now
 
@@ -68,7 +71,7 @@ func newWorld(ask control.Placement, network Network) (*world, error) {
 			w.add(g, index, network)
 		}
 	}
-	return w, nil
+	return w, w.assign()
 }
 
 func (w *world) add(g *control.Group, index int, network Network) {
@@ -92,6 +95,12 @@ func (k *Keeper) Place(ctx context.Context, ask control.Placement) (control.Stat
 	}
 	wanted, err := k.lay(ask)
 	if err != nil {
+		return control.Status{}, err
+	}
+	if err := k.keepPlacement(ask); err != nil {
+		return control.Status{}, err
+	}
+	if err := k.setPeers(); err != nil {
 		return control.Status{}, err
 	}
 	k.memory.before()
@@ -126,14 +135,15 @@ func (k *Keeper) lay(ask control.Placement) ([]*place, error) {
 		}
 	}
 	for _, p := range k.world.places {
-		if slices.Contains(ask.Groups, p.group.Name) {
+		if p.own && slices.Contains(ask.Groups, p.group.Name) {
 			wanted = append(wanted, p)
 		}
 	}
 	return wanted, nil
 }
 
-// renew takes what instances run (programs, parameters) from the newest placement; who there is stays as it was.
+// renew takes what instances run (programs, parameters), and where, from the newest placement; who there is stays as it
+// was.
 func (k *Keeper) renew(ask control.Placement) error {
 	fresh, err := newWorld(ask, k.fabric)
 	if err != nil {
@@ -147,6 +157,9 @@ func (k *Keeper) renew(ask control.Placement) error {
 	if !slices.EqualFunc(k.world.ask.All, ask.All, same) {
 		return control.Refuse(http.StatusConflict, "run %s holds a placement of other groups: release it before placing these", k.run)
 	}
+	if err := k.world.reassign(fresh); err != nil {
+		return err
+	}
 	for _, p := range k.world.places {
 		p.group = fresh.groups[p.group.Name]
 	}
@@ -156,15 +169,12 @@ func (k *Keeper) renew(ask control.Placement) error {
 
 // settle makes each place ready for programs and gives it a seat in the network. Error i belongs to place i.
 func (k *Keeper) settle(ctx context.Context, wanted []*place) []error {
-	homes := make([]Home, len(wanted))
-	for i, p := range wanted {
-		homes[i] = Home{Slot: p.slot, Group: p.group.Name, Index: p.index}
-	}
+	homes, anew := k.homes(wanted)
 	faults := k.programs.Place(ctx, homes)
 	var seats []Seat
 	var owner []int
 	for i, p := range wanted {
-		if faults[i] == nil && !k.fabric.Present(p.slot) {
+		if faults[i] == nil && (anew[i] || !k.fabric.Present(p.slot)) {
 			seats = append(seats, Seat{Slot: p.slot, Hostname: p.host})
 			owner = append(owner, i)
 		}
@@ -175,6 +185,19 @@ func (k *Keeper) settle(ctx context.Context, wanted []*place) []error {
 		}
 	}
 	return faults
+}
+
+// homes are where places are. Anew are those of pods that were not placed yet: what is in the network at their slots is
+// for other ones, or from another sidecar.
+func (k *Keeper) homes(wanted []*place) (homes []Home, anew []bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	homes, anew = make([]Home, len(wanted)), make([]bool, len(wanted))
+	for i, p := range wanted {
+		homes[i] = Home{Slot: p.slot, Group: p.group.Name, Index: p.index, Pod: p.pod}
+		anew[i] = p.pod != control.Pod{} && !p.placed
+	}
+	return homes, anew
 }
 
 // seat tells who shapes the network who sits where.

@@ -57,8 +57,19 @@ type stage struct {
 	keeper  *Keeper
 	key     string
 	ask     control.RunStage
-	members []*member
+	node    *control.Node // nil: the whole run is here
+	all     []*place      // of all that take part, on whichever node
+	members []*member     // here
+	bySlot  map[int]*member
 	results *journal
+	steps   *journal // nil where no other keeper takes this one's place
+	moves   *moves
+	// Of a stage that another keeper has begun: adopted says so, announced that the network was said to be ready, and past
+	// and acts are the events that have begun, and what they have done or were about to, by name.
+	adopted   bool
+	announced bool
+	past      map[string]events.Past
+	acts      map[string]*act
 	// stopped is closed when the stage is to end before its time, finished when every member has an outcome, and over
 	// when nothing is left of it.
 	stopped  chan struct{}
@@ -72,13 +83,16 @@ type stage struct {
 	// signals is held by whoever stops processes or lets go of them, once the gate is open.
 	signals sync.Mutex
 
-	mu      sync.Mutex
-	opened  time.Time // when the gate was opened
-	cause   cause
-	left    int // members without an outcome
-	told    int
-	now     control.RunStatus
-	changed chan struct{} // closed and replaced with every change
+	mu     sync.Mutex
+	opened time.Time // when the gate was opened
+	cause  cause
+	left   int // members without an outcome
+	told   int
+	// lost says of the first lost members why they are, and lossTold is what was made the fault of that.
+	lost     []string
+	lossTold string
+	now      control.RunStatus
+	changed  chan struct{} // closed and replaced with every change
 }
 
 // member is an instance in a stage.
@@ -100,6 +114,9 @@ type member struct {
 	started time.Time // the first time
 	running bool
 	ended   bool
+	lost    bool
+	wishes  int               // configurations of its network that its process has asked for
+	applied int               // the last of them that another keeper has put in force
 	paused  bool              // by an event
 	fall    *fall             // an event has killed it
 	down    *control.Instance // what it was when an event killed it, while it waits to be started again
@@ -118,36 +135,49 @@ type used struct {
 
 // Open opens the gate for a stage and returns at once. A known key only returns its status.
 func (k *Keeper) Open(_ context.Context, key string, ask control.RunStage) (control.RunStatus, error) {
+	s, status, err := k.open(key, ask)
+	if s == nil || err != nil {
+		return status, err
+	}
+	if err := s.keepOpen(); err != nil {
+		s.fault(err)
+	}
+	k.work.Go(s.conduct)
+	return status, nil
+}
+
+// open makes a stage, and returns it where it was not there before.
+func (k *Keeper) open(key string, ask control.RunStage) (*stage, control.RunStatus, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if s, known := k.stages[key]; known {
-		return s.status(), nil
+		return nil, s.status(), nil
 	}
 	if k.closing {
-		return control.RunStatus{}, control.Refuse(http.StatusConflict, "the run has been released")
+		return nil, control.RunStatus{}, control.Refuse(http.StatusConflict, "the run has been released")
 	}
 	if ask.Stage == "" || strings.ContainsAny(ask.Stage, "/\x00") {
-		return control.RunStatus{}, control.Refuse(http.StatusBadRequest, "a stage can't be called %q", ask.Stage)
+		return nil, control.RunStatus{}, control.Refuse(http.StatusBadRequest, "a stage can't be called %q", ask.Stage)
 	}
-	places, err := k.world.choose(ask)
+	all, err := k.world.choose(ask, false)
 	if err != nil {
-		return control.RunStatus{}, err
+		return nil, control.RunStatus{}, err
 	}
-	s, err := newStage(k, key, ask, places)
+	s, err := newStage(k, key, ask, all)
 	if err != nil {
-		return control.RunStatus{}, err
+		return nil, control.RunStatus{}, err
 	}
 	if len(k.active) == 0 { // else what goes wrong in the other stages as well is theirs too
 		k.shaping.ResetOverload()
 	}
 	k.stages[key] = s
 	k.active[s] = struct{}{}
-	k.work.Go(s.conduct)
-	return s.status(), nil
+	return s, s.status(), nil
 }
 
-// choose returns the places that a stage is for. Each has to be placed, and free.
-func (w *world) choose(ask control.RunStage) ([]*place, error) {
+// choose returns the places that a stage is for, on all nodes. Each that is here has to be placed, unless the stage is
+// gone on with, and free.
+func (w *world) choose(ask control.RunStage, goesOn bool) ([]*place, error) {
 	if w == nil {
 		return nil, control.Refuse(http.StatusBadRequest, "nothing has been placed yet")
 	}
@@ -169,7 +199,7 @@ func (w *world) choose(ask control.RunStage) ([]*place, error) {
 		if !groups[p.group.Name] || len(only) > 0 && !only[p.name] {
 			continue
 		}
-		if !p.placed {
+		if p.own && !p.placed && !goesOn {
 			return nil, control.Refuse(http.StatusBadRequest, "%s has not been placed", p.name)
 		}
 		if p.runs != nil {
@@ -183,26 +213,56 @@ func (w *world) choose(ask control.RunStage) ([]*place, error) {
 	return chosen, nil
 }
 
-func newStage(k *Keeper, key string, ask control.RunStage, places []*place) (*stage, error) {
-	results, err := openJournal(k.folder.Stage(ask.Stage))
-	if err != nil {
-		return nil, fmt.Errorf("keeping the results of stage %s: %w", ask.Stage, err)
-	}
+func newStage(k *Keeper, key string, ask control.RunStage, all []*place) (*stage, error) {
 	s := &stage{
-		keeper: k, key: key, ask: ask, results: results, left: len(places),
+		keeper: k, key: key, ask: ask, node: k.world.ask.Node, all: all,
+		bySlot: make(map[int]*member), past: make(map[string]events.Past), acts: make(map[string]*act),
 		stopped: make(chan struct{}), finished: make(chan struct{}), over: make(chan struct{}),
 		closing: make(chan struct{}, finishers), changed: make(chan struct{}),
 	}
 	s.ask.Events = events.Named(ask.Events)
 	s.ctx, s.cancel = context.WithCancel(k.ctx)
 	s.now = control.RunStatus{Key: key, Version: 1, Groups: make(map[string]control.Counts), Started: time.Now()}
-	for _, p := range places {
+	if err := s.openJournals(); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	for _, p := range all {
+		if !p.own {
+			continue
+		}
 		m := &member{stage: s, place: p, group: p.group, entered: make(chan struct{})}
 		s.members = append(s.members, m)
-		p.runs = m
+		s.bySlot[p.slot], p.runs = m, m
 		s.count(m, func(c *control.Counts) { c.Total++; c.Placed++ })
 	}
+	if s.left = len(s.members); s.left == 0 {
+		close(s.finished)
+	}
+	s.moves = s.follow()
 	return s, nil
+}
+
+// openJournals opens the files that the stage is kept in.
+func (s *stage) openJournals() (err error) {
+	k := s.keeper
+	if s.results, err = openJournal(k.folder.Stage(s.ask.Stage)); err == nil && k.lasting {
+		if s.steps, err = openJournal(stepsPath(k.folder, s.key)); err != nil {
+			err = errors.Join(err, s.results.close())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the results of stage %s: %w", s.ask.Stage, err)
+	}
+	return nil
+}
+
+// closeJournals closes them.
+func (s *stage) closeJournals() error {
+	if s.steps == nil {
+		return s.results.close()
+	}
+	return errors.Join(s.results.close(), s.steps.close())
 }
 
 // conduct carries the stage through.
@@ -212,7 +272,9 @@ func (s *stage) conduct() {
 		deadline := time.AfterFunc(time.Until(s.ask.Deadline), func() { s.stop(causeTimedOut) })
 		defer deadline.Stop()
 	}
-	k.tell("stage-opened", s.ask.Stage, fmt.Sprintf("the gate has opened for %d instances of stage %s", len(s.members), s.ask.Stage))
+	if !s.adopted && s.leads() {
+		k.tell("stage-opened", s.ask.Stage, fmt.Sprintf("the gate has opened for %d instances of stage %s", len(s.all), s.ask.Stage))
+	}
 	if err := s.announce(); err != nil {
 		s.fault(err)
 	}
@@ -223,6 +285,7 @@ func (s *stage) conduct() {
 	case <-s.finished:
 	case <-s.stopped:
 	}
+	s.stay()
 	happening.Stop()
 	if s.stopping() {
 		s.leaveAll()
@@ -231,6 +294,7 @@ func (s *stage) conduct() {
 	if err := s.clear(); err != nil {
 		s.fault(err)
 	}
+	s.leave()
 	s.cancel()
 	s.work.Wait()
 	s.heal(happening)
@@ -245,7 +309,7 @@ func (s *stage) heal(happening *events.Schedule) {
 	if err := happening.Lift(ctx); err != nil {
 		s.fault(err)
 	}
-	if err := s.restoreNetwork(ctx); err != nil {
+	if err := errors.Join(s.restoreNetwork(ctx), s.moves.end(ctx)); err != nil {
 		s.fault(err)
 	}
 	if overload := k.shaping.Overload(); overload != "" {
@@ -261,10 +325,17 @@ func (s *stage) stop(why cause) {
 }
 
 func (s *stage) stopLocked(why cause) {
-	if s.cause != causeNone || s.left == 0 {
+	if s.cause != causeNone {
+		return
+	}
+	if s.left == 0 {
+		if s.node != nil {
+			s.cancel() // it waits for those of other nodes at most
+		}
 		return
 	}
 	s.cause = why
+	s.note(step{Stopped: why})
 	s.now.TimedOut, s.now.Halted, s.now.FailedFast = why == causeTimedOut, why == causeHalted, why == causeFailedFast
 	close(s.stopped)
 	s.cancel()
@@ -301,7 +372,7 @@ func (s *stage) end() {
 	}
 	delete(k.active, s)
 	k.mu.Unlock()
-	closed := s.results.close()
+	closed := s.closeJournals()
 
 	s.mu.Lock()
 	if closed != nil && s.now.Fault == "" {
@@ -309,9 +380,14 @@ func (s *stage) end() {
 	}
 	s.now.Done, s.now.Ended = true, time.Now()
 	s.changedLocked()
-	text := s.summary()
+	text, status := s.summary(), s.statusLocked()
 	s.mu.Unlock()
-	k.tell(runs.KindStageClosed, s.ask.Stage, text)
+	if err := s.keepEnd(status); err != nil {
+		k.log.Error("no other sidecar would know that the stage is over", "stage", s.ask.Stage, "error", err)
+	}
+	if s.leads() {
+		k.tell(runs.KindStageClosed, s.ask.Stage, text)
+	}
 	close(s.over)
 }
 
@@ -323,7 +399,11 @@ func (s *stage) summary() string {
 		all.Failed += c.Failed + c.Crashed + c.Silent
 		all.Killed += c.Killed
 	}
-	text := fmt.Sprintf("the gate of stage %s has closed: %d succeeded, %d did not", s.ask.Stage, all.Succeeded, all.Failed)
+	where := ""
+	if s.spread() {
+		where = " on node " + s.node.Name
+	}
+	text := fmt.Sprintf("the gate of stage %s has closed%s: %d succeeded, %d did not", s.ask.Stage, where, all.Succeeded, all.Failed)
 	if all.Killed > 0 {
 		text += fmt.Sprintf(", %d were killed by events", all.Killed)
 	}
@@ -415,7 +495,13 @@ func (s *stage) settle(ctx context.Context) {
 
 // announce tells the instances that are about to start that their network is ready.
 func (s *stage) announce() error {
+	if s.announced || len(s.members) == 0 {
+		return nil
+	}
 	err := s.keeper.sync.Signal(s.ctx, s.key, s.prefix()+"states:network-initialized", int64(len(s.members)))
+	if err == nil {
+		s.note(step{Announced: true})
+	}
 	if err != nil && s.ctx.Err() == nil {
 		return fmt.Errorf("signalling that the network is ready: %w", err)
 	}

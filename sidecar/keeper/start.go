@@ -5,6 +5,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,10 +26,16 @@ const (
 func (s *stage) startAll() {
 	around := s.surroundings()
 	inParallel(starters, s.members, func(m *member) {
+		if m.ended { // before another keeper took over
+			return
+		}
 		if err := m.start(around[m.group.Name], true); err != nil {
 			m.unstarted(err)
 		}
 	})
+	if err := s.meet(stateGate); err != nil && s.ctx.Err() == nil {
+		s.fault(err)
+	}
 	s.openGate()
 	s.work.Go(s.rouseAll)
 }
@@ -41,15 +48,27 @@ func (s *stage) surroundings() map[string]surroundings {
 	k.mu.RUnlock()
 	run.Run = k.run
 	shared := make(map[string]surroundings)
+	for _, p := range s.all {
+		around := shared[p.group.Name]
+		around.own++
+		shared[p.group.Name] = around
+	}
 	for _, m := range s.members {
 		around := shared[m.group.Name]
-		around.own++
 		around.run, around.group, around.stage, around.started = run, m.group, s.ask, s.now.Started
-		around.subnet, around.gateway, around.port = k.fabric.Subnet(), k.fabric.Gateway(), k.port
-		around.all = len(s.members)
+		around.subnet, around.gateway, around.port = k.fabric.Subnet(), k.gateway(), k.port
+		around.all = len(s.all)
 		shared[m.group.Name] = around
 	}
 	return shared
+}
+
+// gateway is where instances find the sync service: in a pod its supervisor listens.
+func (k *Keeper) gateway() netip.Addr {
+	if gateway := k.fabric.Gateway(); gateway.IsValid() {
+		return gateway
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 // errStopped says that a stage ended before an instance was started.
@@ -57,7 +76,7 @@ var errStopped = errors.New("the stage has ended")
 
 // start starts the member's program. One that is to be held is stopped at once.
 func (m *member) start(around surroundings, held bool) error {
-	if m.stage.stopping() {
+	if m.stage.stopping() && !m.stage.adopted { // else it may run already
 		return errStopped
 	}
 	p, k := m.place, m.stage.keeper
@@ -68,6 +87,9 @@ func (m *member) start(around surroundings, held bool) error {
 	})
 	if err != nil {
 		return err
+	}
+	if starts > 1 {
+		m.stage.note(step{Again: &again{Slot: p.slot, Starts: starts, Peak: m.before.peak, CPU: m.before.cpu}})
 	}
 	program := Program{Key: m.stage.key, Starts: starts, Path: m.group.Program, Args: m.arguments(), Env: env, Held: held}
 	m.up.Store(true)
@@ -128,6 +150,9 @@ func (m *member) kill(why string, atEnd bool) {
 	running := m.running
 	if running && m.cut == "" {
 		m.cut, m.atEnd = why, atEnd
+		if !atEnd {
+			s.note(step{Cut: &cut{Slot: m.place.slot, Why: why}})
+		}
 	}
 	if running { // the place is not another stage's before it was signalled
 		s.work.Add(1)

@@ -19,6 +19,7 @@ import (
 // stage notes what events do, with the time that has gone since the gate opened.
 type stage struct {
 	opened time.Time
+	past   map[string]Past
 	states map[string]chan struct{}
 	takes  time.Duration // how long Begin and End take
 	fails  map[string]error
@@ -62,6 +63,11 @@ func (s *stage) Begin(ctx context.Context, e pipelines.Event) ([]string, error) 
 	return []string{"g/1"}, s.do(ctx, "begin", e.Name)
 }
 
+func (s *stage) Resume(ctx context.Context, e pipelines.Event) error {
+	s.note("%s resumed", e.Name)
+	return s.do(ctx, "resume", e.Name)
+}
+
 func (s *stage) End(ctx context.Context, e pipelines.Event, instances []string) error {
 	if !slices.Equal(instances, []string{"g/1"}) && e.Network == nil {
 		s.note("end of %s for %v", e.Name, instances)
@@ -80,7 +86,7 @@ func (s *stage) Tell(h Happening) {
 // play runs events for a time, does what is to be done meanwhile, and returns what was said.
 func (s *stage) play(list []pipelines.Event, lasts time.Duration, meanwhile func()) []string {
 	s.opened = time.Now()
-	schedule := Start(context.Background(), s.opened, Named(list), s, s.fault)
+	schedule := Start(context.Background(), s.opened, Named(list), s.past, s, s.fault)
 	if meanwhile != nil {
 		meanwhile()
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,9 @@ type Actions interface {
 	Reached(ctx context.Context, state string) error
 	// Begin does what the event asks for, and returns the instances that it chose, as group/index.
 	Begin(ctx context.Context, event pipelines.Event) (instances []string, err error)
+	// Resume puts in force again what an event has begun under another schedule, and what does not outlive who began it: a
+	// change of the network.
+	Resume(ctx context.Context, event pipelines.Event) error
 	// End takes it back: heals the network, starts what was killed, lets go of what was stopped. The instances are those
 	// that Begin returned.
 	End(ctx context.Context, event pipelines.Event, instances []string) error
@@ -98,18 +102,50 @@ func (e *event) lasts() (time.Duration, bool) {
 	return time.Duration(e.For), e.For > 0
 }
 
-// Start begins to carry out events, which are named, of a stage whose gate opened at that time. fail hears of the first
-// thing that can't be done, for each event that it concerns. Who starts a schedule stops it, and then lifts what stands.
-func Start(ctx context.Context, opened time.Time, list []pipelines.Event, actions Actions, fail func(error)) *Schedule {
+// Past is what is known of an event that has begun under another schedule of the stage. Ended is zero where it is not
+// over.
+type Past struct {
+	Began, Ended time.Time
+	Instances    []string
+}
+
+// Start begins to carry out events, which are named, of a stage whose gate opened at that time. Those that are past don't
+// happen again, by name. fail hears of the first thing that can't be done, for each event that it concerns. Who starts a
+// schedule stops it, and then lifts what stands.
+func Start(ctx context.Context, opened time.Time, list []pipelines.Event, past map[string]Past, actions Actions, fail func(error)) *Schedule {
 	s := &Schedule{opened: opened, actions: actions, fail: fail, all: make(map[string]*event, len(list))}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	for _, e := range list {
 		s.all[e.Name] = &event{Event: e, began: make(chan struct{}), ended: make(chan struct{})}
 	}
+	s.resume(past)
 	for _, e := range list {
 		s.work.Go(func() { s.conduct(s.all[e.Name]) })
 	}
 	return s
+}
+
+// resume takes over what is past, in the order in which it began.
+func (s *Schedule) resume(past map[string]Past) {
+	names := slices.SortedFunc(maps.Keys(past), func(a, b string) int { return past[a].Began.Compare(past[b].Began) })
+	for _, name := range names {
+		e, was := s.all[name], past[name]
+		if e == nil || was.Began.IsZero() {
+			continue
+		}
+		e.beganAt, e.instances = was.Began, was.Instances
+		if was.Ended.IsZero() && e.Network != nil {
+			s.standing = append(s.standing, e)
+			if err := s.actions.Resume(s.ctx, e.Event); err != nil && s.ctx.Err() == nil {
+				s.fail(fmt.Errorf("%s can't be put in force again: %w", Title(name), err))
+			}
+		}
+		close(e.began)
+		if !was.Ended.IsZero() {
+			e.endedAt = was.Ended
+			close(e.ended)
+		}
+	}
 }
 
 // Stop keeps anything more from beginning or ending, and returns when nothing is under way.
@@ -138,6 +174,12 @@ func (s *Schedule) conduct(e *event) {
 }
 
 func (s *Schedule) through(e *event) error {
+	switch {
+	case !e.endedAt.IsZero():
+		return nil
+	case !e.beganAt.IsZero():
+		return s.finish(e)
+	}
 	due, err := s.moment(e)
 	if err == nil {
 		err = s.until(due)
@@ -151,11 +193,16 @@ func (s *Schedule) through(e *event) error {
 	if err := s.begin(e, due); err != nil {
 		return err
 	}
+	return s.finish(e)
+}
+
+// finish takes an event back when its time is over, if it is to be.
+func (s *Schedule) finish(e *event) error {
 	lasts, ends := e.lasts()
 	if !ends {
 		return nil
 	}
-	due = e.beganAt.Add(lasts)
+	due := e.beganAt.Add(lasts)
 	if err := s.until(due); err != nil {
 		return err
 	}
