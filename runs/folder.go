@@ -14,6 +14,7 @@
 //	    ├── comparison.json      what came of the comparison with other runs
 //	    ├── build-<artifact>.log what the compiler said
 //	    ├── sidecar.log
+//	    ├── nodes/<node>.log     what the sidecars on a cluster's nodes say
 //	    ├── stages/<stage>.jsonl what became of each instance of a run stage
 //	    ├── stages/<stage>.network.json  what the pairs of the data network were found to do
 //	    ├── outputs/<group>/<index>/
@@ -62,6 +63,9 @@ func (f Folder) BuildLog(artifact string) string {
 
 // SidecarLog is the path of what the sidecar says.
 func (f Folder) SidecarLog() string { return filepath.Join(string(f), "sidecar.log") }
+
+// NodeLog is the path of what the run's sidecar on a node of a cluster says.
+func (f Folder) NodeLog(node string) string { return filepath.Join(string(f), "nodes", node+".log") }
 
 // Stage is the path of the per-instance results of a run stage.
 func (f Folder) Stage(name string) string { return filepath.Join(string(f), "stages", name+".jsonl") }

@@ -55,6 +55,10 @@ type Run struct {
 	Commit string `json:"commit,omitempty"`
 	// Suite is the suite that started the run, if one did.
 	Suite string `json:"suite,omitempty"`
+	// Context and Namespace are, for Kubernetes, the context of the kubeconfig and the namespace of the instances that
+	// whoever started the run has named; empty: those of the worker.
+	Context   string `json:"context,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // Input is what each of the five stage activities is asked.

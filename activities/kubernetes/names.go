@@ -1,0 +1,86 @@
+package kubernetes
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// The labels of all that a run has on a cluster. labelRun selects it.
+const (
+	labelName      = "app.kubernetes.io/name"
+	labelComponent = "app.kubernetes.io/component"
+	labelManagedBy = "app.kubernetes.io/managed-by"
+	labelRun       = "groundplan.dev/run"
+	labelGroup     = "groundplan.dev/group"
+	labelIndex     = "groundplan.dev/index"
+	labelSlot      = "groundplan.dev/slot"
+
+	componentInstance = "instance"
+	componentSidecar  = "sidecar"
+
+	// annotationMade is a hash of what a pod was made from: another one makes it another pod.
+	annotationMade = "groundplan.dev/made"
+)
+
+// longestLabel is the longest DNS label and the longest value of a label, in bytes.
+const longestLabel = 63
+
+// podName is the name of an instance's pod, and ownerName that of the object that owns all pods of a run. They are DNS
+// labels, follow from what they are of, and are the only ones.
+func podName(run, group string, index int) string {
+	return dnsLabel(run + "-" + group + "-" + strconv.Itoa(index))
+}
+
+func ownerName(run string) string { return dnsLabel("groundplan-" + run) }
+
+// hostname is an instance's, by which its plan configures its network (network:<hostname>). The keeper on its node hands
+// the same one over as HOSTNAME.
+func hostname(group string, index int) string {
+	whole := group + "-" + strconv.Itoa(index)
+	if len(whole) <= longestLabel {
+		return whole
+	}
+	return cut(whole, whole, 6)
+}
+
+// dnsLabel makes a DNS label of a text. One that had to be changed for it ends in a hash of the whole.
+func dnsLabel(text string) string {
+	label := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, text)
+	label = strings.Trim(label, "-")
+	if label == text && len(label) <= longestLabel {
+		return label
+	}
+	return cut(label, text, 5)
+}
+
+// cut shortens a label so that the first bytes of a hash of whole fit behind it.
+func cut(label, whole string, hash int) string {
+	sum := sha256.Sum256([]byte(whole))
+	tail := "-" + hex.EncodeToString(sum[:hash])
+	return strings.TrimRight(label[:min(len(label), longestLabel-len(tail))], "-") + tail
+}
+
+// runLabel is the value of labelRun. Ids of runs may begin and end with signs that values of labels may not.
+func runLabel(run string) string {
+	if strings.Trim(run, "._-") == run {
+		return run
+	}
+	return cut(strings.Trim(run, "._-"), run, 5)
+}
+
+// ofRun selects what a run has.
+func ofRun(run string) string {
+	return labels.Set{labelRun: runLabel(run)}.String()
+}
