@@ -29,7 +29,12 @@ func (k *Keeper) adopt(ctx context.Context) error {
 		return nil
 	}
 	k.tell("sidecar-started", "", "the sidecar has started again, and goes on")
-	if _, err := k.Place(ctx, *before.Placement); err != nil {
+	_, err = k.Place(ctx, *before.Placement)
+	if refused := new(control.Error); errors.As(err, &refused) { // as it was before: nothing runs here
+		k.log.Warn("what was asked for before can't be placed", "error", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("placing once more what is there: %w", err)
 	}
 	if before.Network != nil {
@@ -44,6 +49,9 @@ func (k *Keeper) adopt(ctx context.Context) error {
 		if err := k.adoptStage(ctx, key, *before.Stages[key]); err != nil {
 			return fmt.Errorf("going on with stage %s: %w", before.Stages[key].Ask.Stage, err)
 		}
+	}
+	for s := range k.active { // nobody else knows of any yet
+		k.work.Go(s.conduct)
 	}
 	return nil
 }
@@ -89,11 +97,7 @@ func (k *Keeper) adoptStage(ctx context.Context, key string, before askedStage) 
 	if err != nil {
 		return err
 	}
-	if err := s.configureAgain(ctx); err != nil {
-		return err
-	}
-	k.work.Go(s.conduct)
-	return nil
+	return s.configureAgain(ctx)
 }
 
 // reopen makes the stage anew. Whoever waits for it to change sees that it has. The caller holds mu.
@@ -205,7 +209,7 @@ func (s *stage) recallMember(what step) {
 		of(what.Said.Slot).report.Add(what.Said.Report)
 	case what.Wished != nil:
 		m := of(what.Wished.Slot)
-		m.wishes = what.Wished.N
+		m.wished = what.Wished.N
 		m.place.configs.waiting = append(m.place.configs.waiting, wish{
 			n: what.Wished.N, prefix: what.Wished.Prefix, config: what.Wished.Config, entered: m.entered,
 		})
@@ -214,7 +218,7 @@ func (s *stage) recallMember(what step) {
 	case what.Again != nil:
 		m := of(what.Again.Slot)
 		m.starts, m.before = what.Again.Starts-1, used{what.Again.Peak, what.Again.CPU}
-		m.fall, m.paused, m.report, m.applied = nil, false, outcome.Report{}, 0
+		m.fall, m.paused, m.report = nil, false, outcome.Report{}
 		m.place.configs.waiting = nil
 	}
 }

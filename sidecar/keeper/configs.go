@@ -22,6 +22,8 @@ type Observation struct {
 	// Topic is where it published Payload.
 	Topic   string
 	Payload []byte
+	// Seq is the number of Payload in the topic, from 1 on; 0: not known. What was observed before is not acted on again.
+	Seq int64
 }
 
 // Observe hears of everything that instances publish, and acts on two kinds: an outcome, after which the instance has
@@ -35,7 +37,7 @@ func (k *Keeper) Observe(o Observation) {
 	}
 	if prefix, host, found := strings.Cut(o.Topic, ":topics:network:"); found {
 		m := k.running(o.Space, func(w *world) *place { return w.byHost[host] })
-		m.configure(wish{prefix: prefix, config: o.Payload})
+		m.configure(wish{n: o.Seq, prefix: prefix, config: o.Payload})
 	}
 }
 
@@ -76,7 +78,7 @@ func (m *member) graceLocked() {
 
 // wish is a configuration that was published, not yet applied.
 type wish struct {
-	n      int    // of its process, from 1 on
+	n      int64  // of the instance, from 1 on; each is larger than the one before
 	prefix string // of the plan's keys: run:R:plan:P:case:C
 	config []byte
 	// entered is closed once the process that asks is known to run: before it can't be ended.
@@ -106,8 +108,13 @@ func (m *member) configure(w wish) {
 	if m.ended || m.fall != nil {
 		return
 	}
-	m.wishes++
-	w.n, w.entered = m.wishes, m.entered
+	if w.n == 0 {
+		w.n = m.wished + 1
+	}
+	if w.n <= m.wished {
+		return
+	}
+	m.wished, w.entered = w.n, m.entered
 	s.note(step{Wished: &wished{Slot: m.place.slot, N: w.n, Prefix: w.prefix, Config: w.config}})
 	m.enqueue(w)
 }

@@ -147,7 +147,7 @@ func (s *stage) rises(m *member) bool {
 		return false
 	}
 	m.before = used{peak: m.down.PeakMemory, cpu: m.down.CPU}
-	m.down, m.fall, m.report, m.paused, m.wishes = nil, nil, outcome.Report{}, false, 0
+	m.down, m.fall, m.report, m.paused = nil, nil, outcome.Report{}, false
 	m.entered = make(chan struct{})
 	return true
 }

@@ -26,9 +26,9 @@ func (s *stage) openGate() {
 	again := !s.opened.IsZero() // by a keeper that may not have got to all
 	if !again {
 		s.opened = time.Now()
+		s.note(step{Opened: s.opened})
 	}
 	s.mu.Unlock()
-	s.note(step{Opened: s.opened})
 	inParallel(openers, s.members, func(m *member) {
 		s.mu.Lock()
 		if m.running && !again {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,8 +19,6 @@ import (
 const (
 	stateGate  = "gate"
 	stateEnded = "ended"
-	// lastWords is how long a stage that is ended may take to tell the other nodes.
-	lastWords = 2 * time.Second
 )
 
 // assign says which places are this node's own, and in which pods they are.
@@ -60,9 +57,23 @@ func (w *world) reassign(fresh *world) error {
 		if p.own != next.own || p.pod.UID != next.pod.UID {
 			p.placed = false
 		}
+		if p.own && !next.own {
+			w.left = append(w.left, p.slot)
+		}
 		p.own, p.pod = next.own, next.pod
 	}
 	return nil
+}
+
+// forget forgets the programs of what is on another node now.
+func (k *Keeper) forget() {
+	k.mu.Lock()
+	left := k.world.left
+	k.world.left = nil
+	k.mu.Unlock()
+	if programs, can := k.programs.(forgetter); can && len(left) > 0 {
+		programs.Forget(left)
+	}
 }
 
 // setPeers tells the network which nodes hold instances of the run.
@@ -158,14 +169,15 @@ func (s *stage) stay() {
 	}
 }
 
-// leave tells the other nodes that this one's members have ended, where the stage was ended here.
+// leave tells the other nodes that this one's members have ended, where the stage was ended here before it could. Nobody
+// waits for that to succeed: it may be that the sync service is away, or that the others were ended as well.
 func (s *stage) leave() {
-	if s.node == nil || !s.stopping() {
+	if s.node == nil || s.ctx.Err() == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.keeper.ctx, lastWords)
-	defer cancel()
-	if err := s.arrive(ctx, stateEnded); err != nil && s.keeper.ctx.Err() == nil {
-		s.keeper.log.Warn("the other nodes do not know that the stage is over here", "stage", s.ask.Stage, "error", err)
-	}
+	s.keeper.work.Go(func() {
+		if err := s.arrive(s.keeper.ctx, stateEnded); err != nil && s.keeper.ctx.Err() == nil {
+			s.keeper.log.Warn("the other nodes do not know that the stage is over here", "stage", s.ask.Stage, "error", err)
+		}
+	})
 }

@@ -26,6 +26,7 @@ type world struct {
 	places []*place // by slot
 	byName map[string]*place
 	byHost map[string]*place
+	left   []int // slots that were here and are on another node, which Programs don't know yet
 }
 
 // place is where one instance lives, over all stages.
@@ -103,6 +104,7 @@ func (k *Keeper) Place(ctx context.Context, ask control.Placement) (control.Stat
 	if err := k.setPeers(); err != nil {
 		return control.Status{}, err
 	}
+	k.forget()
 	k.memory.before()
 	// From here on it doesn't matter whether the caller stays: another one will ask again.
 	faults := k.settle(k.ctx, wanted)

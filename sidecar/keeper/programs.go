@@ -104,3 +104,6 @@ type rouser interface {
 
 // looker notes how much memory what runs at a slot takes. It is called now and then.
 type looker interface{ Look(slot int) }
+
+// forgetter forgets homes that are on another node from now on.
+type forgetter interface{ Forget(slots []int) }

@@ -42,18 +42,18 @@ type said struct {
 	Report outcome.Report `json:"report"`
 }
 
-// wished is the nth configuration of its network that a member has asked for since it was started.
+// wished is the nth configuration of its network that a member has asked for.
 type wished struct {
 	Slot   int    `json:"slot"`
-	N      int    `json:"n"`
+	N      int64  `json:"n"`
 	Prefix string `json:"prefix"`
 	Config []byte `json:"config"`
 }
 
 // applied says that it is in force, and was answered.
 type applied struct {
-	Slot int `json:"slot"`
-	N    int `json:"n"`
+	Slot int   `json:"slot"`
+	N    int64 `json:"n"`
 }
 
 // again is a member that is about to be started once more, with what its earlier processes have used.
