@@ -85,6 +85,9 @@ func (f *Fabric) SetPeers([]control.Peer) error { return launch.ErrUnsupported }
 // Remote needs Linux.
 func (f *Fabric) Remote(int) bool { return false }
 
+// NodeOf needs Linux.
+func (f *Fabric) NodeOf(int) netip.Addr { return netip.Addr{} }
+
 // MoveRemote needs Linux.
 func (f *Fabric) MoveRemote(int, netip.Prefix) error { return launch.ErrUnsupported }
 

@@ -54,22 +54,23 @@ type stretch struct {
 	hop         hop
 }
 
-// atlas says which slots are on which other node. Its stretches are in order and don't overlap.
-type atlas struct{ stretches []stretch }
+// atlas says which slots are on which node. Its stretches are in order and don't overlap.
+type atlas struct {
+	own       hop
+	stretches []stretch
+}
 
-// newAtlas makes one of all nodes but the one with that address.
+// newAtlas makes one of all nodes, for the one that is addressed so.
 func newAtlas(nodes []control.Peer, own hop) (atlas, error) {
-	var a atlas
-	seen := map[netip.Addr]string{own.four: ""}
+	a := atlas{own: own}
+	seen := map[netip.Addr]string{}
 	for _, n := range nodes {
 		h := hopOf(n.Address.Unmap())
 		switch other, twice := seen[h.four]; {
 		case !n.Address.IsValid():
 			return atlas{}, fmt.Errorf("the node %s has no address", n.Name)
-		case h.underlay == own.underlay:
-			continue
-		case twice:
-			return atlas{}, fmt.Errorf("the nodes %s and %s can't be told apart by their addresses: give one of them another", cmp.Or(other, "here"), n.Name)
+		case twice, h.four == own.four && h.underlay != own.underlay:
+			return atlas{}, fmt.Errorf("the nodes %s and %s can't be told apart by their addresses: give one of them another", cmp.Or(other, own.underlay.String()), n.Name)
 		}
 		seen[h.four] = n.Name
 		for _, slots := range n.Slots {
@@ -88,7 +89,13 @@ func newAtlas(nodes []control.Peer, own hop) (atlas, error) {
 	return a, nil
 }
 
-// find says on which other node a slot is.
+// elsewhere says on which other node a slot is.
+func (a *atlas) elsewhere(slot int) (hop, bool) {
+	h, ok := a.find(slot)
+	return h, ok && h.underlay != a.own.underlay
+}
+
+// find says on which node a slot is.
 func (a *atlas) find(slot int) (hop, bool) {
 	i, ok := slices.BinarySearchFunc(a.stretches, slot, func(s stretch, slot int) int {
 		switch {
@@ -105,9 +112,9 @@ func (a *atlas) find(slot int) (hop, bool) {
 	return a.stretches[i].hop, true
 }
 
-// hops are those of all nodes that hold slots, each once.
+// hops are those of all other nodes that hold slots, each once.
 func (a *atlas) hops() []hop {
-	seen := make(map[netip.Addr]bool)
+	seen := map[netip.Addr]bool{a.own.four: true}
 	var all []hop
 	for _, s := range a.stretches {
 		if !seen[s.hop.four] {
@@ -123,6 +130,9 @@ func (a *atlas) hops() []hop {
 func (a *atlas) prefixes(subnet netip.Prefix) map[netip.Prefix]hop {
 	all := make(map[netip.Prefix]hop)
 	for _, s := range a.joined() {
+		if s.hop.underlay == a.own.underlay {
+			continue
+		}
 		first, last := address(subnet, s.first), address(subnet, s.last)
 		if !first.IsValid() || !last.IsValid() {
 			continue // more slots than the network has: nobody can be there

@@ -184,7 +184,7 @@ func (f *Fabric) SetPeers(nodes []control.Peer) error {
 	}
 	var left []int
 	for slot := range f.instances {
-		if _, elsewhere := next.find(slot); elsewhere {
+		if _, elsewhere := next.elsewhere(slot); elsewhere {
 			left = append(left, slot)
 		}
 	}
@@ -270,7 +270,7 @@ func (n *node) beyond(b *batch, holder int, whole netip.Prefix) bool {
 			holder = home
 		}
 	}
-	h, ok := n.atlas.find(holder)
+	h, ok := n.atlas.elsewhere(holder)
 	if holder < 0 || !ok {
 		four, own := n.routes[whole]
 		if !own {
@@ -289,8 +289,25 @@ func (f *Fabric) Remote(slot int) bool {
 	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	_, ok := f.node.atlas.find(slot)
+	_, ok := f.node.atlas.elsewhere(slot)
 	return ok
+}
+
+// NodeOf is the address of the router of the node that is said to have a slot, this one's included: see NodeAddress. It
+// is the zero value for a slot that nobody is said to have.
+func (f *Fabric) NodeOf(slot int) netip.Addr {
+	if f.node == nil {
+		return netip.Addr{}
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if h, ok := f.node.atlas.find(slot); ok {
+		return h.four
+	}
+	if f.instances[slot] != nil {
+		return f.node.addressed.four
+	}
+	return netip.Addr{}
 }
 
 // MoveRemote says that an instance on another node has given itself another data address; the zero value, that it has

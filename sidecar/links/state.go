@@ -86,6 +86,16 @@ func (s *State) Slot(address netip.Addr) (int, bool) {
 	return t.leaves[i].slot, true
 }
 
+// Behind says which instance is the first behind the NAT with that address.
+func (s *State) Behind(external netip.Addr) (int, bool) {
+	for _, r := range s.routers {
+		if r.External == external {
+			return r.Slots[0], true
+		}
+	}
+	return 0, false
+}
+
 // Seats are those that the state was made for.
 func (s *State) Seats() Seats { return s.seats }
 

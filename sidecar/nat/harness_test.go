@@ -47,7 +47,7 @@ func newWorld(t *testing.T, near, far links.NATType) *world {
 	t.Helper()
 	w := &world{t: t, now: begin}
 	w.nat = New(7, slog.New(slog.NewTextHandler(&w.log, nil)))
-	if err := w.nat.Apply(routersOf(near, far), people()); err != nil {
+	if err := w.nat.Apply(routersOf(near, far), nil, people()); err != nil {
 		t.Fatal(err)
 	}
 	return w

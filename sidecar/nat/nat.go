@@ -32,9 +32,11 @@ type NAT struct {
 	log    *slog.Logger
 	// seats are the instances by address, homes the routers that instances are behind by slot, external the routers by
 	// their address.
-	seats     map[uint32]int
-	homes     map[int]*router
-	external  map[uint32]*router
+	seats    map[uint32]int
+	homes    map[int]*router
+	external map[uint32]*router
+	// away has the addresses of routers on other nodes, with an instance behind each.
+	away      map[uint32]int
 	fragments fragments
 	epoch     time.Time
 }
@@ -45,9 +47,17 @@ func New(seed uint64, log *slog.Logger) *NAT {
 }
 
 // Apply puts routers in force in place of those before. One that stays as it was keeps its mappings, but those of
-// instances that are no longer behind it or that have another address. instances are all of the data network.
-// An error changes nothing.
-func (n *NAT) Apply(routers []links.Router, instances []links.Instance) error {
+// instances that are no longer behind it or that have another address. instances are all of the data network. Routers
+// that are away are on other nodes, where all packets for them go. An error changes nothing.
+func (n *NAT) Apply(routers, away []links.Router, instances []links.Instance) error {
+	others := make(map[uint32]int, len(away))
+	for _, r := range away {
+		external, err := ipv4(r.External)
+		if err != nil {
+			return fmt.Errorf("the external address of a NAT on another node: %w", err)
+		}
+		others[external] = r.Slots[0]
+	}
 	seats := make(map[uint32]int, len(instances))
 	addresses := make(map[int]uint32, len(instances))
 	for _, i := range instances {
@@ -66,7 +76,7 @@ func (n *NAT) Apply(routers []links.Router, instances []links.Instance) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.keep(homes, external)
-	n.seats, n.homes, n.external = seats, homes, external
+	n.seats, n.homes, n.external, n.away = seats, homes, external, others
 	return nil
 }
 
@@ -144,7 +154,10 @@ func (n *NAT) Translate(bytes []byte, from int, now time.Time) (to int, ok bool)
 func (n *NAT) cross(p *packet, home *router, from int, now time.Duration) (to int, ok bool) {
 	far := n.external[p.receiver()]
 	if far == nil {
-		slot, ok := n.seats[p.receiver()]
+		slot, ok := n.away[p.receiver()]
+		if !ok {
+			slot, ok = n.seats[p.receiver()]
+		}
 		if !ok || n.homes[slot] != nil {
 			return 0, false // nobody is there, or nobody who can be seen from here
 		}

@@ -181,7 +181,7 @@ func TestApply(t *testing.T) {
 	answered := func(outside string) bool { _, ok := w.udp(sam, samAt+":53", outside); return ok }
 	apply := func(routers []links.Router, instances []links.Instance) {
 		t.Helper()
-		if err := w.nat.Apply(routers, instances); err != nil {
+		if err := w.nat.Apply(routers, nil, instances); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -225,7 +225,7 @@ func TestApplyRefuses(t *testing.T) {
 		"instance 1 is behind two NATs":               change(func(r []links.Router) { r[1].Slots = []int{alice} }),
 		"is not an IPv4 address":                      change(func(r []links.Router) { r[1].External = netip.IPv6Loopback() }),
 	} {
-		if err := w.nat.Apply(routers, people()); err == nil || !strings.Contains(err.Error(), says) {
+		if err := w.nat.Apply(routers, nil, people()); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want something with %q", err, says)
 		}
 	}
@@ -253,7 +253,7 @@ func TestApplyWhilePacketsPass(t *testing.T) {
 		}
 	})
 	for i := range 200 {
-		if err := w.nat.Apply(routersOf(types[i%4], types[i%3]), people()); err != nil {
+		if err := w.nat.Apply(routersOf(types[i%4], types[i%3]), nil, people()); err != nil {
 			t.Error(err)
 		}
 	}

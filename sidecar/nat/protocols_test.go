@@ -15,7 +15,7 @@ func TestMappingsOfUDPEnd(t *testing.T) {
 		w := newWorld(t, "full-cone", "full-cone")
 		routers := routersOf("full-cone", "full-cone")
 		routers[0].Timeout = timeout
-		if err := w.nat.Apply(routers, people()); err != nil {
+		if err := w.nat.Apply(routers, nil, people()); err != nil {
 			t.Fatal(err)
 		}
 		if timeout == 0 {
@@ -361,7 +361,7 @@ func BenchmarkTranslate(b *testing.B) {
 		for _, flows := range []int{1, 10_000} {
 			b.Run(fmt.Sprintf("%s/%d", of, flows), func(b *testing.B) {
 				n := New(7, nil)
-				if err := n.Apply(routersOf(of, of), people()); err != nil {
+				if err := n.Apply(routersOf(of, of), nil, people()); err != nil {
 					b.Fatal(err)
 				}
 				packets, work := make([][]byte, flows), make([]byte, 28)
@@ -385,7 +385,7 @@ func BenchmarkUnasked(b *testing.B) {
 	for _, of := range types {
 		b.Run(string(of), func(b *testing.B) {
 			n := New(7, nil)
-			if err := n.Apply(routersOf(of, of), people()); err != nil {
+			if err := n.Apply(routersOf(of, of), nil, people()); err != nil {
 				b.Fatal(err)
 			}
 			for i := range 10_000 {

@@ -79,6 +79,7 @@ func (n *Network) work() {
 // put puts changes in force, and notes at each of them why it isn't.
 func (n *Network) put(all []*change) {
 	began := time.Now()
+	n.meet(all)
 	next, state, changed := n.admit(n.asked, all)
 	if !changed && !n.unsettled {
 		return
@@ -155,6 +156,9 @@ func (n *Network) compile(a asked) (*links.State, error) {
 	if err != nil {
 		return nil, &Refusal{err.Error()}
 	}
+	if err := n.together(state); err != nil {
+		return nil, err
+	}
 	if n.unable != nil && asks(state) {
 		return nil, &Refusal{fmt.Sprintf("the network can't be shaped on this machine (see `groundplan doctor`): %v", n.unable)}
 	}
@@ -192,7 +196,7 @@ func (n *Network) seats(a asked) links.Seats {
 	slot := 0
 	for _, g := range a.groups {
 		for range g.Instances {
-			if n.fabric.Present(slot) {
+			if n.there(slot) {
 				_, data := n.fabric.Addresses(slot)
 				if moved := a.seats[slot].address; moved.IsValid() {
 					data = moved.Addr()
@@ -232,6 +236,12 @@ func (n *Network) reseat(wanted map[int]seat, changes []*change) {
 
 // move changes the seat of one instance, and notes what it has.
 func (n *Network) move(slot int, from, to seat) error {
+	if n.away(slot) {
+		if err := n.nodes.MoveRemote(slot, to.address); err != nil {
+			return err
+		}
+		from, to.disabled = to, false
+	}
 	if from.address != to.address {
 		address := to.address
 		if !address.IsValid() {

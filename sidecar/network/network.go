@@ -6,11 +6,15 @@
 // Changes may be asked for by many at once, and each returns when it is in force. One after the other they would take
 // too long where a thousand plans configure their networks in the same moment, so what is asked for while a change is
 // being put in force is put in force together, as the next one.
+//
+// Where a run is spread over the nodes of a cluster, each node has a Network of its own. All of them are asked the same
+// and know all instances; each puts in force what concerns its own.
 package network
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -50,16 +54,35 @@ type seating interface {
 	SetDataAddress(slot int, address netip.Prefix) error
 }
 
+// elsewhere is what a network needs of the fabric besides where there are other nodes.
+type elsewhere interface {
+	NodeAddress() netip.Addr
+	NodeOf(slot int) netip.Addr
+	MoveRemote(slot int, to netip.Prefix) error
+	SetHomes(homes map[netip.Addr]int) error
+	Seated(slot int) (address netip.Prefix, enabled, ok bool)
+}
+
+// Rendezvous is where the nodes of a run meet.
+type Rendezvous interface {
+	// Exchange waits until every node has said something under a name, and returns what all have, in the order of the
+	// nodes. A name is used once.
+	Exchange(ctx context.Context, name string, say []byte) (said [][]byte, err error)
+}
+
 // step puts a state in force; asked for the same again, it has little to do.
 type step func(ctx context.Context, state *links.State) error
 
 // Network is the data network of one run.
 type Network struct {
 	fabric  seating
-	steps   []step // in this order
+	nodes   elsewhere // nil: there are no other nodes
+	steps   []step    // in this order
 	shapers []shaper.Shaper
 	log     *slog.Logger
 	inside  func(slot int, work func() error) error
+	// rendezvous is nil where there are no other nodes.
+	rendezvous Rendezvous
 	// unable is why nothing can be put in force, where that is so.
 	unable error
 
@@ -87,6 +110,8 @@ type Network struct {
 	asked     asked
 	seated    map[int]seat
 	unsettled bool
+	// met are the instances of this node whose seats have been looked at: a network before this one may have moved them.
+	met map[int]bool
 }
 
 // start has changes put in force from here on.
@@ -96,12 +121,15 @@ func (n *Network) start() {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.done, n.wake = make(chan struct{}), make(chan struct{}, 1)
-	n.seated, n.baseline = make(map[int]seat), make([]shaper.Health, len(n.shapers))
+	n.seated, n.met, n.baseline = make(map[int]seat), make(map[int]bool), make([]shaper.Health, len(n.shapers))
 	go n.work()
 }
 
 // Seat says who sits where: all groups of the pipeline in order, whose instances follow each other from slot 0 on. It is
-// to be called after each placement; those are on the network whose slot is there.
+// to be called after each placement; those are on the network whose slot is there, or is said to be on another node.
+//
+// A network that takes over what another one has left in force on a node leaves all of it so until it is called. Whoever
+// knows what is to be in force asks for that first.
 func (n *Network) Seat(ctx context.Context, groups []pipelines.Group) error {
 	return n.ask(ctx, &change{seats: true, to: func(a *asked) bool {
 		a.groups = groups
@@ -138,6 +166,19 @@ func (n *Network) Configure(ctx context.Context, slot int, c Config) error {
 		return err
 	}
 	return n.ask(ctx, &change{slots: []int{slot}, to: func(a *asked) bool { return a.configure(slot, wanted, c.Plan) }})
+}
+
+// Move says that the plan of an instance on another node has given itself that address; the zero value, that it has taken
+// its own again. When it returns, packets for the address go to that node.
+func (n *Network) Move(ctx context.Context, slot int, to netip.Prefix) error {
+	if n.nodes == nil || !n.away(slot) {
+		return fmt.Errorf("moving the instance in slot %d: it isn't on another node", slot)
+	}
+	wanted, err := n.seat(slot, Config{Address: to, Enabled: true})
+	if err != nil {
+		return err
+	}
+	return n.ask(ctx, &change{slots: []int{slot}, to: func(a *asked) bool { return a.configure(slot, wanted, links.Plan{}) }})
 }
 
 // Restore takes away all that the plans of these slots have asked for.

@@ -30,17 +30,23 @@ type Options struct {
 	Shaper string
 	// Seed begins the random choices of which packets are lost, delayed by how much, and so on.
 	Seed uint64
+	// Rendezvous is how the nodes of a run prove their network together; nil: there are no other nodes.
+	Rendezvous Rendezvous
 	// Log says what a person should know; nil: nothing is said.
 	Log *slog.Logger
 }
 
-// New takes a fabric's data network over. It doesn't shape anything yet. Close gives it back. Where the machine can't
-// shape and nobody has said how it has to, whatever asks for something is refused with the reason, and the rest works.
+// New takes a fabric's data network over. It doesn't shape anything yet. Close gives it back; on a node of a cluster it
+// leaves in force what is, for another network to take over. Where the machine can't shape and nobody has said how it has
+// to, whatever asks for something is refused with the reason, and the rest works.
 func New(f *fabric.Fabric, o Options) (*Network, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Network{fabric: f, inside: f.Inside, log: o.Log}
+	n := &Network{fabric: f, inside: f.Inside, rendezvous: o.Rendezvous, log: o.Log}
+	if f.TunnelIndex() > 0 {
+		n.nodes = f
+	}
 	if err := n.open(f, o); err != nil {
 		err = errors.Join(err, n.end())
 		if o.Shaper != "" {
@@ -60,8 +66,14 @@ func (n *Network) open(f *fabric.Fabric, o Options) error {
 		return err
 	}
 	routers := nat.New(o.Seed, o.Log)
+	onNode := n.nodes != nil
+	var local func(slot int) bool
+	if onNode {
+		local = f.Present
+	}
 	filter, err := policy.New(f.InRouter, policy.Options{
 		NearIndex: f.NearIndex, ShaperIndex: f.ShaperIndex(), MarkShaped: way == UserSpace,
+		TunnelIndex: f.TunnelIndex(), Local: local, Keep: onNode,
 	})
 	if err != nil {
 		return fmt.Errorf("taking over the packet filter of the data network: %w", err)
@@ -70,7 +82,7 @@ func (n *Network) open(f *fabric.Fabric, o Options) error {
 	// Also where netem shapes, packets that cross a NAT take the way through user space.
 	detour, err := userspace.New(userspace.Options{
 		Shaper: f.InShaper, ShaperEnd: f.ShaperEndIndex(), Router: f.InRouter, RouterEnd: f.ShaperIndex(),
-		Translator: routers, Seed: o.Seed, Log: o.Log,
+		Translator: routers, Seed: o.Seed, Withhold: onNode, Log: o.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("shaping the data network in user space: %w", err)
@@ -79,7 +91,8 @@ func (n *Network) open(f *fabric.Fabric, o Options) error {
 	n.shapers = []shaper.Shaper{detour}
 	n.steps = []step{
 		func(_ context.Context, s *links.State) error {
-			return routers.Apply(s.Routers(), s.Seats().Instances)
+			here, away := n.homes(s)
+			return errors.Join(n.lead(away), routers.Apply(here, away, s.Seats().Instances))
 		},
 		filter.Apply,
 		detour.Apply,
@@ -87,7 +100,7 @@ func (n *Network) open(f *fabric.Fabric, o Options) error {
 	if way == UserSpace {
 		return nil
 	}
-	kernel, err := netem.New(netem.Options{Inside: f.Inside, Link: f.DataIndex(), Log: o.Log})
+	kernel, err := netem.New(netem.Options{Inside: f.Inside, Link: f.DataIndex(), Local: local, Keep: onNode, Log: o.Log})
 	if err != nil {
 		return err
 	}
@@ -119,6 +132,12 @@ func choose(asked string, log *slog.Logger) (string, error) {
 // Prove probes pairs of instances, drawn by the seed, and says what was found beside what is asked of them. It tells
 // report how many are done as it goes on.
 func (n *Network) Prove(ctx context.Context, verify pipelines.Verify, seed uint64, report func(done, total int)) (control.Proof, error) {
+	return n.ProveStage(ctx, "", verify, seed, report)
+}
+
+// ProveStage is Prove for the stage and attempt with that key. Over nodes all of them call it with the same, which no
+// other proof has: each probes what its own instances send, and gets to know what the others have found.
+func (n *Network) ProveStage(ctx context.Context, key string, verify pipelines.Verify, seed uint64, report func(done, total int)) (control.Proof, error) {
 	state := n.State()
 	if state == nil {
 		return control.Proof{}, &Refusal{"there is nobody on the data network yet whose links could be probed"}

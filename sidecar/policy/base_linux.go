@@ -13,6 +13,9 @@ const (
 	sourcesName  = "sources"
 	shapedName   = "shaped"
 	rejectedName = "rejected"
+	arrivalsName = "arrivals" // what comes from other nodes
+	homesName    = "homes"    // the NATs on this one
+	onwardName   = "onward"
 )
 
 // entrancePriority is that of rules which change packets before they are routed ("mangle").
@@ -78,14 +81,35 @@ func (b *batch) base(o Options) {
 	for _, f := range families {
 		b.inbound(f)
 	}
-	b.entrance(entranceName, entrancePriority)
+	if o.TunnelIndex > 0 {
+		b.tunnel(o.TunnelIndex)
+	}
+	b.entrance(entranceName, unix.NF_INET_PRE_ROUTING, entrancePriority)
 	if o.ShaperIndex > 0 {
 		b.rule(entranceName, meta(unix.NFT_META_IIF, register(0)), equal(register(0), native(uint32(o.ShaperIndex))...), decide(accept()))
+	}
+	if o.TunnelIndex > 0 {
+		b.rule(entranceName, meta(unix.NFT_META_IIF, register(0)), equal(register(0), native(uint32(o.TunnelIndex))...), decide(follow(arrivalsName)))
 	}
 	b.rule(entranceName, meta(unix.NFT_META_IIF, register(0)), decideBy(sourcesName, register(0)))
 	for _, f := range families {
 		b.rule(entranceName, f.only(decide(follow(f.sent())))...)
 	}
+}
+
+// tunnel makes what packets from other nodes meet. They have been shaped, and go to instances here: whatever doesn't, is
+// lost, for two nodes that take each other for its home would send it to and fro.
+func (b *batch) tunnel(index int) {
+	b.set(set{name: homesName, key: 4, keyType: typeIPv4, verdicts: true})
+	b.chain(arrivalsName)
+	v4 := families[0]
+	b.rule(arrivalsName, v4.only(load(network, v4.destination, v4.key, register(0)), decideBy(homesName, register(0)))...)
+	for _, f := range families {
+		b.rule(arrivalsName, f.only(load(network, f.destination, f.key, register(0)), decideBy(f.blocked(), register(0)))...)
+	}
+	b.entrance(onwardName, unix.NF_INET_FORWARD, 0)
+	b.rule(onwardName, meta(unix.NFT_META_IIF, register(0)), equal(register(0), native(uint32(index))...),
+		meta(unix.NFT_META_OIF, register(0)), equal(register(0), native(uint32(index))...), decide(drop()))
 }
 
 // inbound makes what new connections are known and blocked by.

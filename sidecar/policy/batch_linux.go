@@ -99,6 +99,11 @@ func (b *batch) table() {
 	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, "creating the table", func() {})
 }
 
+// newTable makes the table, and is refused where there is one.
+func (b *batch) newTable() {
+	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "creating the table", func() {})
+}
+
 func (b *batch) deleteTable() {
 	b.message(unix.NFT_MSG_DELTABLE, 0, "deleting the table", func() {})
 }
@@ -108,12 +113,12 @@ func (b *batch) chain(name string) {
 	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "creating the chain "+name, func() { b.text(unix.NFTA_CHAIN_NAME, name) })
 }
 
-// entrance makes the chain that packets come in by, before they are routed.
-func (b *batch) entrance(name string, priority int32) {
+// entrance makes a chain that packets come in by, from that hook of the kernel's.
+func (b *batch) entrance(name string, hook uint32, priority int32) {
 	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "creating the chain "+name, func() {
 		b.text(unix.NFTA_CHAIN_NAME, name)
 		b.nest(unix.NFTA_CHAIN_HOOK, func() {
-			b.number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_PRE_ROUTING)
+			b.number(unix.NFTA_HOOK_HOOKNUM, hook)
 			b.number(unix.NFTA_HOOK_PRIORITY, uint32(priority))
 		})
 		b.number(unix.NFTA_CHAIN_POLICY, verdictAccept)

@@ -15,6 +15,10 @@
 // minutes, whether inbound was set then or not. The kernel's own connection tracking isn't used: its table is bounded by
 // the host, and packets of new connections are lost in silence once it is full. Of TCP, only the first packet of a
 // connection is held back. Of ICMP, only echo requests are; protocols other than these and UDP pass.
+//
+// Where a network is spread over nodes, each has a table for its own instances. What they send meets their rules where it
+// leaves them, and the receiver's inbound rules where it comes out of the tunnel between nodes: those are told by the
+// receiver's node alone, which has seen what went the other way.
 package policy
 
 import (
@@ -31,7 +35,17 @@ type Options struct {
 	ShaperIndex int
 	// MarkShaped says whether all packets that are shaped get the mark, and not only those that need user space.
 	MarkShaped bool
+	// TunnelIndex is the index of the link that leads to other nodes; 0: there are none.
+	TunnelIndex int
+	// Local says whether a slot is on this node; nil: all are.
+	Local func(slot int) bool
+	// Keep has a table that is in force already stay so until the first state is, which then takes its place at once, and
+	// leaves it in force when it is closed.
+	Keep bool
 }
+
+// local says whether a slot is on this node.
+func (o Options) local(slot int) bool { return o.Local == nil || o.Local(slot) }
 
 // fate is what becomes of a packet.
 type fate uint8
@@ -65,13 +79,16 @@ func (o Options) fate(p links.Path) fate {
 	return passed
 }
 
-// spans boils the routes of one family down to stretches with the same fate, in their order.
-func (o Options) spans(routes []links.Route, v4 bool) []span {
-	type prefix struct {
-		span
-		bits int
-	}
-	var all []prefix
+// prefix is a span that one with more bits inside it goes before.
+type prefix struct {
+	span
+	bits int
+}
+
+// spans boils the routes of one family down to stretches with the same fate, in their order. apart are single addresses
+// with a fate that isn't in the routes.
+func (o Options) spans(routes []links.Route, v4 bool, apart ...prefix) []span {
+	all := slices.Clone(apart)
 	for _, r := range routes {
 		if r.To.Addr().Is4() != v4 {
 			continue

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/groundplan/groundplan/sidecar/links"
 )
 
@@ -32,6 +34,7 @@ type inForce struct {
 	sources map[int]string
 	classes map[string]class // by the name of the chain
 	blocked map[netip.Addr]fate
+	homes   map[netip.Addr]bool
 }
 
 // class is a chain that the packets of instances with the same rules go through.
@@ -40,8 +43,8 @@ type class struct {
 	maps    [2]string // the names of its maps, by family; empty: everything passes
 }
 
-// New makes a table in the network namespace that inRouter does work in. Everything passes until a state is applied.
-// Without an error the kernel has all that a table needs.
+// New makes a table in the network namespace that inRouter does work in. Everything passes until a state is applied, but
+// where one is kept. Without an error the kernel has all that a table needs.
 func New(inRouter func(work func() error) error, o Options) (*Table, error) {
 	t := &Table{o: o}
 	err := inRouter(func() error {
@@ -56,8 +59,17 @@ func New(inRouter func(work func() error) error, o Options) (*Table, error) {
 		return nil, err
 	}
 	var b batch
+	b.step()
+	if o.Keep {
+		b.newTable()
+	}
 	t.begin(&b)
-	if err := t.socket.send(&b); err != nil {
+	err = t.socket.send(&b)
+	if o.Keep && errors.Is(err, unix.EEXIST) {
+		t.broken = true // nobody knows what is in it
+		return t, nil
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("this kernel can't filter packets as is needed (CONFIG_NF_TABLES_INET, NFT_REJECT_INET, Linux 5.10 or later): %w", err), t.socket.close())
 	}
 	return t, nil
@@ -77,7 +89,7 @@ func liftLimits() error {
 	return nil
 }
 
-// Close takes the table away. Everything passes then.
+// Close takes the table away, unless it is kept. Everything passes then.
 func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,17 +97,22 @@ func (t *Table) Close() error {
 		return nil
 	}
 	var b batch
-	b.deleteTable()
-	err := errors.Join(t.socket.send(&b), t.socket.close())
+	var err error
+	if !t.o.Keep {
+		b.deleteTable()
+		err = t.socket.send(&b)
+	}
+	err = errors.Join(err, t.socket.close())
 	t.socket = nil
 	return err
 }
 
 // begin writes a table without a state.
 func (t *Table) begin(b *batch) {
-	b.step()
 	b.base(t.o)
-	t.inForce = inForce{sources: map[int]string{}, classes: map[string]class{}, blocked: map[netip.Addr]fate{}, names: t.names}
+	t.inForce = inForce{
+		sources: map[int]string{}, classes: map[string]class{}, blocked: map[netip.Addr]fate{}, homes: map[netip.Addr]bool{}, names: t.names,
+	}
 }
 
 // Apply puts a state in force in place of the one before. Where the kernel takes it at once, as it does but for
@@ -160,6 +177,7 @@ func (t *Table) change(b *batch, state *links.State) {
 	t.turn(b, kept)
 	t.redirect(b, chains, of)
 	t.block(b, state)
+	t.home(b, state)
 	for chain, c := range t.classes {
 		if _, ok := kept[chain]; !ok {
 			b.step()
@@ -251,7 +269,7 @@ func (t *Table) block(b *batch, state *links.State) {
 	inbound := state.Inbound()
 	for _, i := range state.Seats().Instances {
 		f := t.o.fate(links.Path{Policy: inbound[i.Slot]})
-		if f == passed {
+		if f == passed || !t.o.local(i.Slot) {
 			continue
 		}
 		for _, a := range []netip.Addr{i.Data, i.Data6} {
@@ -279,19 +297,75 @@ func (t *Table) block(b *batch, state *links.State) {
 	t.blocked = next
 }
 
-// contents boils a state down: the distinct contents, and which one every slot has. Slots that send freely have none.
+// home has what comes from other nodes for the NATs on this one translated.
+func (t *Table) home(b *batch, state *links.State) {
+	if t.o.TunnelIndex == 0 {
+		return
+	}
+	next := map[netip.Addr]bool{}
+	var gone, come []element
+	shaped := follow(shapedName)
+	for _, r := range state.Routers() {
+		if !t.o.local(r.Slots[0]) {
+			continue
+		}
+		next[r.External] = true
+		if !t.homes[r.External] {
+			come = append(come, element{key: r.External.AsSlice(), verdict: &shaped})
+		}
+	}
+	for a := range t.homes {
+		if !next[a] {
+			gone = append(gone, element{key: a.AsSlice()})
+		}
+	}
+	b.remove(homesName, gone)
+	b.add(homesName, come)
+	t.homes = next
+}
+
+// away are the NATs on other nodes, and behind the slots that are behind one on this node.
+func (o Options) away(state *links.State) (away []netip.Addr, behind map[int]bool) {
+	if o.Local == nil {
+		return nil, nil
+	}
+	behind = map[int]bool{}
+	for _, r := range state.Routers() {
+		if !o.local(r.Slots[0]) {
+			away = append(away, r.External)
+			continue
+		}
+		for _, slot := range r.Slots {
+			behind[slot] = true
+		}
+	}
+	return away, behind
+}
+
+// contents boils a state down: the distinct contents, and which one every slot has. Slots that send freely have none, and
+// neither have those on other nodes.
 func (o Options) contents(state *links.State) (distinct []content, of map[int]int) {
 	of = map[int]int{}
 	number := map[content]int{}
 	byRoutes := map[*links.Route]int{} // slots that are asked the same share their routes
+	away, behind := o.away(state)
 	for _, i := range state.Seats().Instances {
 		routes := state.Routes(i.Slot)
-		if len(routes) == 0 {
+		if len(routes) == 0 || !o.local(i.Slot) {
 			continue
 		}
 		n, ok := byRoutes[&routes[0]]
 		if !ok {
-			c := content{encode(o.spans(routes, true)), encode(o.spans(routes, false))}
+			// What is sent to a NAT on another node is translated there, unless it is behind one here.
+			var apart []prefix
+			for _, a := range away {
+				if p := state.Path(i.Slot, a); !behind[i.Slot] {
+					p.Translated = false
+					number := binary.BigEndian.Uint32(a.AsSlice())
+					apart = append(apart, prefix{span{number, number, o.fate(p)}, 33})
+				}
+			}
+			c := content{encode(o.spans(routes, true, apart...)), encode(o.spans(routes, false))}
 			if n, ok = number[c]; !ok {
 				n = len(distinct)
 				if c == (content{}) {

@@ -24,6 +24,10 @@ type Options struct {
 	// Inside does work on a thread in the network namespace of an instance, and Link is the index of its data link there.
 	Inside func(slot int, work func() error) error
 	Link   int
+	// Local says whether a slot is on this node; nil: all are.
+	Local func(slot int) bool
+	// Keep has what is in force already stay so until the first state is, and leaves what is in force when it is closed.
+	Keep bool
 	// Log says what a person should know; nil: nothing is said.
 	Log *slog.Logger
 }

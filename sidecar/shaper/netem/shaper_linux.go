@@ -22,7 +22,9 @@ import (
 // Shaper has the kernel shape the packets of a fabric's instances.
 type Shaper struct {
 	inside func(slot int, work func() error) error
+	local  func(slot int) bool
 	link   int
+	keep   bool
 	log    *slog.Logger
 
 	mu     sync.Mutex // held by every method
@@ -52,7 +54,10 @@ func New(o Options) (*Shaper, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Shaper{inside: o.Inside, link: o.Link, log: o.Log, places: map[int]*place{}}, nil
+	if o.Local == nil {
+		o.Local = func(int) bool { return true }
+	}
+	return &Shaper{inside: o.Inside, local: o.Local, link: o.Link, keep: o.Keep, log: o.Log, places: map[int]*place{}}, nil
 }
 
 // Name is "netem".
@@ -70,6 +75,9 @@ func (s *Shaper) Apply(ctx context.Context, state *links.State) error {
 	group.SetLimit(workers)
 	var counting sync.Mutex
 	for _, i := range state.Seats().Instances {
+		if !s.local(i.Slot) {
+			continue
+		}
 		routes := state.Routes(i.Slot)
 		p := s.places[i.Slot]
 		if p == nil {
@@ -81,7 +89,7 @@ func (s *Shaper) Apply(ctx context.Context, state *links.State) error {
 				return err
 			}
 			return s.inside(i.Slot, func() error {
-				counted, err := p.apply(s.link, routes)
+				counted, err := p.apply(s.link, routes, s.keep)
 				counting.Lock()
 				defer counting.Unlock()
 				s.count(counted)
@@ -115,7 +123,7 @@ func (s *Shaper) count(h shaper.Health) {
 
 // apply puts routes in force in the namespace of the calling thread. It returns what has been counted since it was last
 // asked.
-func (p *place) apply(index int, routes []links.Route) (shaper.Health, error) {
+func (p *place) apply(index int, routes []links.Route, found bool) (shaper.Health, error) {
 	k, err := rtnetlink.Open()
 	if err != nil {
 		return shaper.Health{}, err
@@ -125,17 +133,18 @@ func (p *place) apply(index int, routes []links.Route) (shaper.Health, error) {
 	if err != nil {
 		return shaper.Health{}, err
 	}
-	if p.namespace != namespace {
+	fresh := p.namespace != namespace
+	if fresh {
 		*p = place{namespace: namespace}
 	}
-	if same(p.routes, routes) {
+	if same(p.routes, routes) && !(fresh && found) {
 		return shaper.Health{}, nil
 	}
 	counted, err := p.counted(k, index)
 	if err != nil {
 		return counted, err
 	}
-	if err := p.change(k, index, routes); err != nil {
+	if err := p.change(k, index, routes, fresh && found); err != nil {
 		// What is in the kernel now is anybody's guess: the next one starts over.
 		l := gather(index)
 		l.uproot()
@@ -152,11 +161,15 @@ func same(a, b []links.Route) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
-func (p *place) change(k *rtnetlink.Socket, index int, routes []links.Route) error {
+// change leads from what is in force to routes. found says that something may be in force that nobody knows of.
+func (p *place) change(k *rtnetlink.Socket, index int, routes []links.Route, found bool) error {
 	l := gather(index)
 	if p.tree == nil {
 		if !slices.ContainsFunc(routes, func(r links.Route) bool { return shaped(r.Path) }) {
-			return nil
+			if found {
+				l.uproot()
+			}
+			return l.do(k)
 		}
 		device, err := net.InterfaceByIndex(index)
 		if err != nil {
@@ -236,7 +249,7 @@ func (s *Shaper) Health() shaper.Health {
 	return s.health
 }
 
-// Close stops shaping: packets under way are dropped, later ones pass as they are.
+// Close stops shaping, unless it is kept: packets under way are dropped, later ones pass as they are.
 func (s *Shaper) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,7 +258,7 @@ func (s *Shaper) Close() error {
 	}
 	s.closed = true
 	for slot, p := range s.places {
-		if p.tree == nil {
+		if p.tree == nil || s.keep {
 			continue
 		}
 		err := s.inside(slot, func() error {
@@ -305,7 +318,7 @@ func try() error {
 	}
 	var p place
 	for _, routes := range everything {
-		if _, err := p.apply(index, routes); err != nil {
+		if _, err := p.apply(index, routes, false); err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,8 @@ func (f fake) Slot(a netip.Addr) (int, bool) {
 	return n, n >= 0 && n < 10
 }
 
+func (f fake) Behind(netip.Addr) (int, bool) { return 0, false }
+
 func (f fake) Path(slot int, to netip.Addr) links.Path {
 	if p, ok := f.paths[slot]; ok {
 		return p

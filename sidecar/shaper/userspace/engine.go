@@ -21,6 +21,8 @@ type engine struct {
 	flows      *flows
 	queue      queue
 	pool       pool
+	// withhold has packets be lost until there is a state.
+	withhold bool
 
 	packets, lost, late atomic.Int64
 }
@@ -43,6 +45,9 @@ func (e *engine) replace(s state, subnet6 netip.Prefix, now int64) {
 // arrive takes a frame in. It may change it.
 func (e *engine) arrive(frame []byte, at int64) {
 	if !forwardable(frame) {
+		return
+	}
+	if e.withhold && e.flows.state == nil {
 		return
 	}
 	e.packets.Add(1)

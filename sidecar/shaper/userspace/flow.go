@@ -11,6 +11,7 @@ import (
 type state interface {
 	Path(slot int, to netip.Addr) links.Path
 	Slot(address netip.Addr) (int, bool)
+	Behind(external netip.Addr) (int, bool)
 }
 
 // path is a links.Path made ready.
@@ -133,7 +134,10 @@ func (t *flows) refresh(f *flow) {
 	f.generation, f.slot, f.path, f.bucket = t.generation, -1, passing, nil
 	slot, ok := t.state.Slot(f.from)
 	if !ok {
-		return
+		// From a NAT on another node: who is behind it isn't known here, so the first one stands for all of them.
+		if slot, ok = t.state.Behind(f.from); !ok {
+			return
+		}
 	}
 	f.slot = int32(slot)
 	asked := t.state.Path(slot, f.to)

@@ -63,13 +63,14 @@ type counter struct {
 	before  uint64
 }
 
-// New begins to shape; until a state is applied packets pass as they are.
+// New begins to shape; until a state is applied packets pass as they are, or are withheld.
 func New(o Options) (*Shaper, error) {
 	s := &Shaper{log: o.Log, bell: -1, asked: make(chan change, 1), ended: make(chan struct{}), began: time.Now()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.engine = newEngine(o.Seed, s.began, o.Translator)
+	s.engine.withhold = o.Withhold
 	if err := s.open(o); err != nil {
 		s.release()
 		return nil, fmt.Errorf("opening the link to the shaper: %w", err)

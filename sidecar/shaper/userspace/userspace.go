@@ -31,6 +31,8 @@ type Options struct {
 	RouterEnd int
 	// Translator takes packets of translated paths through the NATs; nil: there are none.
 	Translator Translator
+	// Withhold has packets that come before there is a state be lost, and not sent on as if nothing were asked of them.
+	Withhold bool
 	// Seed begins the random choices. With the same seed the same packets of a flow between two instances are lost.
 	Seed uint64
 	// Log says what a person should know; nil: nothing is said.

@@ -1,0 +1,310 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/sidecar/fabric/fabrictest"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
+	"github.com/groundplan/groundplan/sidecar/links"
+	"github.com/groundplan/groundplan/sidecar/prober"
+)
+
+// spread is a network over several nodes.
+type spread struct {
+	*fabrictest.Cluster
+	t        *testing.T
+	networks []*Network
+}
+
+// overNodes has work done with a network over nodes that hold two instances each, those of groups a, b, c, …
+func overNodes(t *testing.T, nodes int, work func(t *testing.T, s *spread)) {
+	t.Helper()
+	launchtest.Options{Flat: true}.InSidecar(t, func(t *testing.T) {
+		t.Helper()
+		s := &spread{Cluster: fabrictest.New(t, fabrictest.Options{Nodes: nodes, PerNode: 2, Isolate: true}), t: t, networks: make([]*Network, nodes)}
+		for i := range nodes {
+			s.open(i)
+		}
+		t.Cleanup(func() {
+			for _, n := range s.networks {
+				if err := n.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		s.all(func(n *Network) error { return n.Seat(t.Context(), s.groups()) })
+		work(t, s)
+	})
+}
+
+// groups are a on the first node, b on the second, and so on.
+func (s *spread) groups() []pipelines.Group {
+	var all []pipelines.Group
+	for i := range s.Nodes {
+		all = append(all, pipelines.Group{Name: string(rune('a' + i)), Instances: 2})
+	}
+	return all
+}
+
+// socket opens one at a slot's own address.
+func (s *spread) socket(slot int) *udp {
+	s.t.Helper()
+	u := &udp{slot: slot}
+	err := s.Inside(slot, func() (err error) {
+		u.UDPConn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.own(slot), 0)))
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { u.Close() })
+	u.at = u.LocalAddr().(*net.UDPAddr).AddrPort()
+	return u
+}
+
+// heard sends a word to an address, and says who the one that listens has it from; the zero value when it doesn't come.
+func (s *spread) heard(from, listens *udp, to netip.AddrPort) netip.AddrPort {
+	s.t.Helper()
+	if _, err := from.WriteToUDPAddrPort([]byte("groundplan"), to); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = listens.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	_, sender, err := listens.ReadFromUDPAddrPort(make([]byte, 100))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return sender
+}
+
+func (s *spread) open(node int) {
+	s.t.Helper()
+	var err error
+	s.networks[node], err = New(s.Nodes[node].Fabric, Options{Shaper: os.Getenv("GROUNDPLAN_SHAPER")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// all has every node do something.
+func (s *spread) all(what func(n *Network) error) {
+	s.t.Helper()
+	failed := make(chan error, len(s.networks))
+	for _, n := range s.networks {
+		go func() { failed <- what(n) }()
+	}
+	for range s.networks {
+		if err := <-failed; err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *spread) endpoint(slot int, at netip.Addr) *prober.Endpoint {
+	s.t.Helper()
+	e, err := prober.Open(func(work func() error) error { return s.Inside(slot, work) }, at)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { e.Close() })
+	return e
+}
+
+func (s *spread) own(slot int) netip.Addr {
+	_, data := s.Nodes[0].Fabric.Addresses(slot)
+	return data
+}
+
+func about(t *testing.T, what string, got, want time.Duration) {
+	t.Helper()
+	if want < 0 && got < 0 {
+		return
+	}
+	if got < want || got > want+35*time.Millisecond {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// Slots 0 and 1 are of group a on the first node, 2 and 3 of b on the second, 4 and 5 of c on the third.
+func TestInForceOverNodes(t *testing.T) {
+	overNodes(t, 3, func(t *testing.T, s *spread) {
+		ctx := t.Context()
+		six := s.Nodes[0].Fabric.Address6
+		var e, e6 []*prober.Endpoint
+		for slot := range 6 {
+			e, e6 = append(e, s.endpoint(slot, s.own(slot))), append(e6, s.endpoint(slot, six(slot)))
+		}
+		about(t, "nothing asked", delay(t, e[0], e[2]), 0)
+
+		s.all(func(n *Network) error {
+			return n.SetStage(ctx, pipelines.Network{Links: []pipelines.Link{
+				{From: "a", To: "b", Shape: latency(40 * time.Millisecond)}, {From: "a", To: "a", Shape: latency(20 * time.Millisecond)},
+				{From: "b", To: "c", Shape: pipelines.Shape{Policy: "reject"}}, {From: "c", To: "b", Shape: pipelines.Shape{Policy: "drop"}},
+			}, Inbound: []pipelines.Block{{Groups: []string{"c"}, Policy: "reject"}}})
+		})
+		about(t, "there", delay(t, e[0], e[2]), 40*time.Millisecond)
+		about(t, "there by IPv6", delay(t, e6[0], e6[2]), 40*time.Millisecond)
+		about(t, "back", delay(t, e[2], e[0]), 0)
+		about(t, "on one node", delay(t, e[0], e[1]), 20*time.Millisecond)
+		for what, got := range map[string][2]links.Policy{
+			"rejected":           {knocked(t, e[2], e[4]), links.Reject},
+			"rejected by IPv6":   {knocked(t, e6[2], e6[4]), links.Reject},
+			"dropped":            {knocked(t, e[4], e[2]), links.Drop},
+			"inbound":            {knocked(t, e[0], e[4]), links.Reject},
+			"inbound by IPv6":    {knocked(t, e6[0], e6[4]), links.Reject},
+			"out of the blocked": {knocked(t, e[4], e[0]), links.Accept},
+		} {
+			if got[0] != got[1] {
+				t.Errorf("%s: %v", what, got[0])
+			}
+		}
+		// What answers comes in.
+		if got := delay(t, e[4], e[1]); got < 0 {
+			t.Error("the blocked one can't send")
+		}
+		about(t, "an answer", delay(t, e[1], e[4]), 0)
+
+		s.all(func(n *Network) error {
+			return n.Begin(ctx, partition("split", []string{"a"}, []string{"b", "c"}))
+		})
+		if got := knocked(t, e[0], e[2]); got != links.Drop {
+			t.Errorf("in two: %v", got)
+		}
+		s.all(func(n *Network) error { return n.End(ctx, "split") })
+		about(t, "healed", delay(t, e[0], e[2]), 40*time.Millisecond)
+
+		ok(t, s.networks[1].Configure(ctx, 2, Config{Enabled: false}))
+		about(t, "disabled", delay(t, e[0], e[2]), -1)
+		ok(t, s.networks[1].Restore(ctx, []int{2}))
+		about(t, "enabled", delay(t, e[0], e[2]), 40*time.Millisecond)
+		for i, n := range s.networks {
+			if said := n.Overload(); said != "" {
+				t.Logf("node %d: %s", i, said)
+			}
+			if h := n.shapers[0].Health(); i == 1 && h.Packets > 200 {
+				t.Errorf("the node that only receives has shaped %d packets", h.Packets)
+			}
+		}
+	})
+}
+
+func TestMoveOverNodes(t *testing.T) {
+	overNodes(t, 3, func(t *testing.T, s *spread) {
+		ctx := t.Context()
+		s.all(func(n *Network) error { return n.SetStage(ctx, between("a", "b", latency(30*time.Millisecond))) })
+		to := netip.MustParsePrefix("10.0.77.7/16")
+		move := func(prefix netip.Prefix) {
+			t.Helper()
+			for i, n := range s.networks {
+				if i == 1 {
+					ok(t, n.Configure(ctx, 2, Config{Enabled: true, Address: prefix}))
+				} else {
+					ok(t, n.Move(ctx, 2, prefix))
+				}
+			}
+		}
+		move(to)
+		about(t, "to where it has moved", delay(t, s.endpoint(0, s.own(0)), s.endpoint(2, to.Addr())), 30*time.Millisecond)
+		move(netip.Prefix{})
+		about(t, "home again", delay(t, s.endpoint(0, s.own(0)), s.endpoint(2, s.own(2))), 30*time.Millisecond)
+		if err := s.networks[1].Move(ctx, 2, to); err == nil {
+			t.Error("its own instance was moved like another node's")
+		}
+		refused := new(Refusal)
+		if err := s.networks[0].Move(ctx, 2, netip.MustParsePrefix("192.168.1.1/16")); !errors.As(err, &refused) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A sidecar that comes back finds the links, the rules and where plans have put their instances.
+func TestTakenOver(t *testing.T) {
+	overNodes(t, 3, func(t *testing.T, s *spread) {
+		ctx := t.Context()
+		stage := between("a", "b", latency(30*time.Millisecond))
+		stage.Links = append(stage.Links, pipelines.Link{From: "b", To: "c", Shape: pipelines.Shape{Policy: "drop"}})
+		s.all(func(n *Network) error { return n.SetStage(ctx, stage) })
+		to := netip.MustParsePrefix("10.0.77.7/16")
+		ok(t, s.networks[1].Configure(ctx, 2, Config{Enabled: true, Address: to}))
+		ok(t, s.networks[0].Move(ctx, 2, to))
+		ok(t, s.networks[2].Move(ctx, 2, to))
+		moved := s.endpoint(2, to.Addr())
+		other, unshaped := s.endpoint(4, s.own(4)), s.endpoint(5, s.own(5))
+		for round := range 3 {
+			ok(t, s.networks[1].Close())
+			ok(t, s.Nodes[1].Fabric.Close())
+			about(t, "while nobody is there", delay(t, moved, unshaped), -1)
+			about(t, "what the kernel does by itself", delay(t, other, moved), 0)
+			s.Nodes[1].Open()
+			s.Nodes[1].Fill()
+			s.open(1)
+			about(t, "before anything is asked", delay(t, moved, other), -1)
+			n := s.networks[1]
+			ok(t, n.SetStage(ctx, stage))
+			about(t, "still", delay(t, moved, other), -1)
+			ok(t, n.Seat(ctx, s.groups()))
+			about(t, "dropped", delay(t, moved, other), -1)
+			about(t, fmt.Sprint("taken over ", round), delay(t, s.endpoint(0, s.own(0)), moved), 30*time.Millisecond)
+		}
+		ok(t, s.networks[1].Restore(ctx, []int{2, 3}))
+		ok(t, s.networks[0].Move(ctx, 2, netip.Prefix{}))
+		about(t, "restored", delay(t, s.endpoint(0, s.own(0)), s.endpoint(2, s.own(2))), 30*time.Millisecond)
+	})
+}
+
+func TestNATOverNodes(t *testing.T) {
+	overNodes(t, 3, func(t *testing.T, s *spread) {
+		ctx := t.Context()
+		nat := func(kind string, names ...string) pipelines.NAT { return pipelines.NAT{Groups: names, Type: kind} }
+		stage := pipelines.Network{
+			Default: latency(20 * time.Millisecond),
+			NAT:     []pipelines.NAT{nat("full-cone", "a"), nat("port-restricted", "b")},
+		}
+		s.all(func(n *Network) error { return n.SetStage(ctx, stage) })
+		a, b, c := s.socket(0), s.socket(2), s.socket(4)
+		began := time.Now()
+		fromA := s.heard(a, c, c.at)
+		if external := s.networks[2].State().Routers()[0].External; fromA.Addr() != external {
+			t.Errorf("it comes from %s, want the NAT's %s", fromA, external)
+		}
+		if got := s.heard(c, a, fromA); got != c.at {
+			t.Errorf("the answer comes from %s", got)
+		}
+		if took := time.Since(began); took < 40*time.Millisecond {
+			t.Errorf("out of the NAT and back in %v", took)
+		}
+		// Two NATs on two nodes: the one lets nobody in that it has not sent to, the other everybody.
+		fromB := s.heard(b, c, c.at)
+		if got := s.heard(a, b, fromB); got.IsValid() {
+			t.Errorf("a port-restricted NAT let %s in", got)
+		}
+		if got := s.heard(b, a, fromA); got != fromB {
+			t.Errorf("from NAT to NAT it comes from %s, want %s", got, fromB)
+		}
+		if got := s.heard(a, b, fromB); got != fromA {
+			t.Errorf("back it comes from %s, want %s", got, fromA)
+		}
+		if got := s.heard(c, a, a.at); got.IsValid() {
+			t.Error("a private address was reached from another node")
+		}
+		// Both behind the same one.
+		one := s.socket(1)
+		if got := s.heard(a, one, one.at); got != a.at {
+			t.Errorf("behind the same NAT it comes from %s", got)
+		}
+		spread := pipelines.Network{NAT: []pipelines.NAT{nat("full-cone", "a", "c")}}
+		for _, n := range s.networks {
+			refused := new(Refusal)
+			if err := n.SetStage(ctx, spread); !errors.As(err, &refused) || !strings.Contains(refused.Sentence, "a/0 and c/0") {
+				t.Errorf("%v", err)
+			}
+		}
+	})
+}
