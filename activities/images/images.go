@@ -93,7 +93,7 @@ func (p *packer) program() error {
 	}
 	inside := "plan/" + p.artifact.Name
 	image, err := Build(platform, append(Base(), File{Path: inside, Mode: 0o755, From: p.artifact.Path}), v1.Config{
-		User:       nobody,
+		User:       Nobody,
 		Entrypoint: []string{"/" + inside},
 		WorkingDir: "/",
 		Env:        []string{"PATH=/plan"},

@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// nobody is who programs run as: not root, and a number, so that a cluster can tell without looking into the image.
-const nobody = "65532:65532"
+// Nobody is who programs run as: not root, and a number, so that a cluster can tell without looking into the image.
+const Nobody = "65532:65532"
 
 // File is a file or folder of an image, owned by root.
 type File struct {
