@@ -17,6 +17,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"gopkg.in/yaml.v3"
 
+	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/runs"
 )
 
@@ -36,6 +37,13 @@ type Config struct {
 	Elasticsearch string
 	// KubeContext is the context of the kubeconfig for runs on Kubernetes; empty: the current one.
 	KubeContext string
+	// KubeNamespace is where instances on Kubernetes go, and KubeSystemNamespace where groundplan's chart is installed; empty:
+	// groundplan and groundplan-system.
+	KubeNamespace, KubeSystemNamespace string
+	// KubeNodeSelector and KubeTolerations say which nodes instances may go to: `pool=tests`, `dedicated=tests:NoSchedule`.
+	KubeNodeSelector, KubeTolerations string
+	// Registry is where images go that the nodes of a cluster pull, HOST[:PORT][/PATH].
+	Registry string
 	// UIPort is where Dev serves the web page on loopback; 0: any free port.
 	UIPort int
 	// Log takes what the worker has to say; nil: nothing is said. The embedded server writes into a file of its own.
@@ -65,6 +73,11 @@ var settings = []setting{
 	{"redis", setURL(func(c *Config) *string { return &c.Redis }, "redis", "rediss", "unix"), true},
 	{"elasticsearch", setURL(func(c *Config) *string { return &c.Elasticsearch }, "http", "https"), true},
 	{"kube-context", setText(func(c *Config) *string { return &c.KubeContext }), true},
+	{"kube-namespace", setText(func(c *Config) *string { return &c.KubeNamespace }), true},
+	{"kube-system-namespace", setText(func(c *Config) *string { return &c.KubeSystemNamespace }), true},
+	{"kube-node-selector", setNodeSelector, true},
+	{"kube-tolerations", setTolerations, true},
+	{"registry", setText(func(c *Config) *string { return &c.Registry }), true},
 	{"ui-port", setPort, true},
 }
 
@@ -220,6 +233,18 @@ func setText(field func(*Config) *string) func(*Config, string) error {
 		*field(c) = text
 		return nil
 	}
+}
+
+func setNodeSelector(c *Config, text string) error {
+	_, err := kubernetes.ParseNodeSelector(text)
+	c.KubeNodeSelector = text
+	return err
+}
+
+func setTolerations(c *Config, text string) error {
+	_, err := kubernetes.ParseTolerations(text)
+	c.KubeTolerations = text
+	return err
 }
 
 func setAddress(field func(*Config) *string) func(*Config, string) error {

@@ -53,11 +53,19 @@ func TestLoadConfig(t *testing.T) {
 				`config.yaml:1: "70000" is not a port`, `config.yaml:2: the URL names no host`,
 			},
 		},
+		"where on a cluster": {
+			asked: asked{flags: map[string]string{"kube-namespace": "mine"}, env: map[string]string{"GROUNDPLAN_REGISTRY": "10.0.0.1:5000"}, file: "kube-node-selector: pool=a\nkube-tolerations: x=y:NoSchedule\nkube-system-namespace: sys\n"},
+			want:  Config{Namespace: "default", KubeNamespace: "mine", KubeSystemNamespace: "sys", KubeNodeSelector: "pool=a", KubeTolerations: "x=y:NoSchedule", Registry: "10.0.0.1:5000"},
+		},
+		"nodes that can't be named so": {
+			asked:  asked{file: "kube-node-selector: pool\nkube-tolerations: 'x:Never'\n"},
+			faults: []string{`config.yaml:1: "pool" is no node selector`, `config.yaml:2: "x:Never" is no toleration`},
+		},
 		"a port that is none": {asked: asked{file: "temporal: host:0"}, faults: []string{`config.yaml:1: "host:0" has no port`}},
 		"faults of the file": {
 			asked: asked{file: "temporal: a:1\nredsi: redis://x\ntemporal: b:1\nhome: /tmp\nredis: [a]\n"},
 			faults: []string{
-				`config.yaml:2: unknown key "redsi"; known are temporal, temporal-api-key, namespace, redis, elasticsearch, kube-context, ui-port`,
+				`config.yaml:2: unknown key "redsi"; known are temporal, temporal-api-key, namespace, redis, elasticsearch, kube-context, kube-namespace, kube-system-namespace, kube-node-selector, kube-tolerations, registry, ui-port`,
 				`config.yaml:3: temporal is said twice`, "config.yaml:4: `home` can't be said", `config.yaml:5: redis must be one plain value`,
 			},
 		},

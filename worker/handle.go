@@ -76,9 +76,10 @@ func (s *Session) input(o StartOptions) (workflow string, input any) {
 	return workflows.WorkflowPipeline, workflows.Input{Run: o.Run, Pipeline: o.Pipeline, Queue: queue}
 }
 
-// activityQueue is where a run's activities are carried out: on this machine when its instances are processes here.
+// activityQueue is where a run's activities are carried out: on this machine, where its repository and its folder are,
+// wherever its instances live.
 func (s *Session) activityQueue(run stage.Run) string {
-	if run.Ground == GroundLocal {
+	if run.Ground == GroundLocal || run.Ground == GroundKubernetes {
 		return s.localQueue()
 	}
 	return ""

@@ -8,23 +8,49 @@ import (
 
 	"github.com/groundplan/groundplan/activities"
 	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/activities/local"
 	"github.com/groundplan/groundplan/workflows"
 )
 
 // registerAll adds groundplan's own workflows and activities.
 func registerAll(config Config, registry sdkworker.Registry) error {
+	cluster, err := onKubernetes(config)
+	if err != nil {
+		return err
+	}
 	workflows.Register(registry)
 	activities.Register(registry, &activities.Activities{
 		Home: config.Home,
 		Grounds: map[string]activities.Ground{
-			GroundLocal: local.New(local.Options{Home: config.Home, Redis: config.Redis, Log: config.Log}),
+			GroundLocal:      local.New(local.Options{Home: config.Home, Redis: config.Redis, Log: config.Log}),
+			GroundKubernetes: cluster,
 		},
 		Builder:       artifacts.New(config.Home.Artifacts()),
 		Versions:      Versions(),
 		Elasticsearch: config.Elasticsearch,
 	})
 	return nil
+}
+
+// onKubernetes is the ground that is a cluster. It connects to none before a run asks for it.
+func onKubernetes(config Config) (*kubernetes.Ground, error) {
+	o := kubernetes.Options{
+		Home: config.Home, Context: config.KubeContext, Namespace: config.KubeNamespace, SystemNamespace: config.KubeSystemNamespace,
+		Registry: config.Registry, Log: config.Log,
+	}
+	var err error
+	if config.KubeNodeSelector != "" {
+		if o.NodeSelector, err = kubernetes.ParseNodeSelector(config.KubeNodeSelector); err != nil {
+			return nil, err
+		}
+	}
+	if config.KubeTolerations != "" {
+		if o.Tolerations, err = kubernetes.ParseTolerations(config.KubeTolerations); err != nil {
+			return nil, err
+		}
+	}
+	return kubernetes.New(o), nil
 }
 
 // Versions names what a run is made with: groundplan, go, temporal (the embedded server's) and kernel.

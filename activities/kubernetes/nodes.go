@@ -126,13 +126,21 @@ func (f *awayFault) Error() string { return fmt.Sprintf("node %s %s", f.node, f.
 // it finds, and the API server in between may be away as well.
 func (s *session) patient(ctx context.Context, n *node, most time.Duration, call func(context.Context) error) error {
 	since := time.Now()
-	looked := since
+	looked, failing := since, time.Time{}
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := call(ctx)
 		if ctx.Err() != nil && err != nil {
 			return context.Cause(ctx)
 		}
 		if !isAway(err) {
+			return err
+		}
+		switch {
+		case !comesUp(err):
+			failing = time.Time{}
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) > failsFor:
 			return err
 		}
 		if time.Since(looked) >= s.ground.limits.looks {
@@ -159,6 +167,15 @@ func isAway(err error) bool {
 		return refused.Status == http.StatusBadGateway || refused.Status == http.StatusServiceUnavailable
 	}
 	return errors.Is(err, control.ErrAway)
+}
+
+// failsFor is how long an agent may say that the run's sidecar doesn't come up, before it is taken at its word.
+const failsFor = 8 * time.Second
+
+// comesUp says whether an agent is just trying to start the run's sidecar, in vain so far.
+func comesUp(err error) bool {
+	var refused *control.Error
+	return errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable
 }
 
 // unknownStage says whether a sidecar knows nothing of a stage.

@@ -118,6 +118,11 @@ func (a *app) settings(flags *pflag.FlagSet) {
 		{"redis", "URL", "Redis for the sync service (default: embedded)"},
 		{"elasticsearch", "URL", "where collect stages push logs"},
 		{"kube-context", "NAME", "context of the kubeconfig"},
+		{"kube-namespace", "NAME", "namespace of instances on Kubernetes (default: groundplan)"},
+		{"kube-system-namespace", "NAME", "namespace of groundplan's chart (default: groundplan-system)"},
+		{"kube-node-selector", "LABELS", "nodes that instances may go to, key=value,…"},
+		{"kube-tolerations", "TAINTS", "taints that instances tolerate, key=value:Effect,…"},
+		{"registry", "HOST/PATH", "where images go that a cluster's nodes pull"},
 	} {
 		flags.Var(&setting{into: a.set, name: s.name, kind: s.value}, s.name, s.text)
 	}

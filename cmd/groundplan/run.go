@@ -29,6 +29,8 @@ type runOptions struct {
 	detach bool
 	dryRun bool
 	form   *string
+	// context and namespace are those of the cluster, for --on kubernetes.
+	context, namespace string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -37,7 +39,8 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run FILE",
 		Short: "Carry a pipeline out and give its verdict",
 		Long: "Carry a pipeline out and give its verdict as the exit status: 0 passed, 1 failed, 2 wrong usage or file, 3 invalid,\n" +
-			"130 cancelled. FILE can be a Testground composition too, in the folder of its plan. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.",
+			"130 cancelled. With --on kubernetes, --namespace is the namespace of the instances too (as --kube-namespace, which goes\n" +
+			"before it). FILE can be a Testground composition too, in the folder of its plan. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.",
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: pipelineFile,
 	}
@@ -57,9 +60,16 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if o.on == groundKubernetes {
+		a.inNamespace()
+	}
 	config, err := a.config()
 	if err != nil {
 		return err
+	}
+	if o.on == groundKubernetes {
+		// Whoever carries the run out may have been started with others.
+		o.context, o.namespace = config.KubeContext, config.KubeNamespace
 	}
 	doc, err := o.load(file)
 	if err != nil {
@@ -94,9 +104,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 
 func (o *runOptions) check() error {
 	switch o.on {
-	case groundLocal:
-	case groundKubernetes:
-		return usage(fmt.Errorf("--on kubernetes is not there yet: runs happen on this machine (--on local)"))
+	case groundLocal, groundKubernetes:
 	default:
 		return usage(fmt.Errorf("--on %s: choose local or kubernetes", o.on))
 	}
@@ -109,6 +117,16 @@ func (o *runOptions) check() error {
 		return usage(fmt.Errorf("--dry-run has no verdict to write as junit: choose --output text or json"))
 	}
 	return nil
+}
+
+// inNamespace takes --namespace for the namespace of the instances, as other programs on Kubernetes do, where
+// --kube-namespace doesn't say that it isn't. Temporal's is then what a variable or config.yaml says.
+func (a *app) inNamespace() {
+	name, said := a.set["namespace"]
+	if _, other := a.set["kube-namespace"]; said && !other {
+		a.set["kube-namespace"] = name
+		delete(a.set, "namespace")
+	}
 }
 
 // start is what to ask the services for.
@@ -126,7 +144,7 @@ func (o *runOptions) start(ctx context.Context, doc *pipelines.Document, file st
 		id = runid.New(r.Name, time.Now())
 	}
 	start := worker.StartOptions{
-		Run:      stage.Run{ID: id, Ground: o.on, Root: root, Commit: commit(ctx, root)},
+		Run:      stage.Run{ID: id, Ground: o.on, Root: root, Commit: commit(ctx, root), Context: o.context, Namespace: o.namespace},
 		Pipeline: r,
 	}
 	if len(cells) > 0 {
