@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -132,9 +131,6 @@ func (g *Gateway) commit() {
 
 // apply brings a batch into Redis, however long that takes, and tells everybody here what came of it.
 func (g *Gateway) apply(b batch) {
-	g.mu.Lock()
-	generation := g.generation
-	g.mu.Unlock()
 	counts, err := g.send(b)
 	if err != nil {
 		for _, ops := range b.ops {
@@ -144,7 +140,7 @@ func (g *Gateway) apply(b batch) {
 		}
 		return
 	}
-	met := g.take(b, counts, generation)
+	met := g.take(b, counts)
 	for i, ops := range b.ops {
 		seq := counts[i]
 		for _, o := range ops {
@@ -161,15 +157,13 @@ func (g *Gateway) apply(b batch) {
 }
 
 // take brings the counts after a batch of our own into what is known here, and returns the waiters that are satisfied.
-func (g *Gateway) take(b batch, counts []int64, generation int64) []*waiter {
+func (g *Gateway) take(b batch, counts []int64) []*waiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var met []*waiter
 	for i, key := range b.keys {
 		if b.ops[i][0].add > 0 {
-			s := g.state(key)
-			s.current = generation
-			met = append(met, s.raise(counts[i])...)
+			met = append(met, g.state(key).raise(counts[i])...)
 			continue
 		}
 		t := g.topic(key)
@@ -220,20 +214,21 @@ func (g *Gateway) send(b batch) ([]int64, error) {
 
 // scriptInput is what commit.lua takes.
 func (g *Gateway) scriptInput(b batch) (keys []string, args []any) {
-	keys = append([]string{g.mark(), g.last()}, b.keys...)
-	names, _ := json.Marshal(b.keys) // strings always marshal
-	keep := strconv.FormatInt(int64(g.keep/time.Second), 10)
-	args = []any{strconv.FormatInt(b.number, 10), keep, g.channel(), g.id, names}
-	for _, ops := range b.ops {
+	keys = []string{g.mark(), g.last()}
+	args = []any{strconv.FormatInt(b.number, 10), g.keepSeconds(), g.channel(), g.id}
+	for i, key := range b.keys {
+		ops := b.ops[i]
+		name, _ := json.Marshal(key) // a string always marshals
+		keys = append(keys, key, g.awaited(key))
 		if ops[0].add > 0 {
 			var sum int64
 			for _, o := range ops {
 				sum += o.add
 			}
-			args = append(args, "+", strconv.FormatInt(sum, 10))
+			args = append(args, "+", name, strconv.FormatInt(sum, 10))
 			continue
 		}
-		args = append(args, ">", strconv.Itoa(len(ops)))
+		args = append(args, ">", name, strconv.Itoa(len(ops)))
 		for _, o := range ops {
 			args = append(args, []byte(o.payload))
 		}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	_ "embed" // await.lua
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -219,20 +220,28 @@ func (g *Gateway) insist(reading func() error) bool {
 	}
 }
 
-// readState reads a counter and lets those go on who waited for what it is.
+//go:embed await.lua
+var awaitSource string
+
+var awaitScript = redis.NewScript(awaitSource)
+
+// readState says in Redis what is awaited here of a counter, reads it, and lets those go on who waited for what it is.
 func (g *Gateway) readState(s *state) error {
 	g.mu.Lock()
-	generation, before := g.generation, s.count
+	before := s.count
+	args := []any{g.keepSeconds()}
+	for target := range s.waiters {
+		args = append(args, target)
+	}
 	g.mu.Unlock()
-	count, err := g.redis.Get(g.ctx, s.key).Int64()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	count, err := awaitScript.Run(g.ctx, g.redis, []string{s.key, g.awaited(s.key)}, args...).Int64()
+	if err != nil {
 		return err
 	}
 	if count < before {
 		return g.checkMark()
 	}
 	g.mu.Lock()
-	s.current = generation
 	met := s.raise(count)
 	g.mu.Unlock()
 	for _, w := range met {
@@ -244,8 +253,11 @@ func (g *Gateway) readState(s *state) error {
 // portion is how many items of a log are read at a time.
 const portion = 500
 
-// readTopic reads what is missing of a log.
+// readTopic reads what is missing of a log. Before the first time it says in Redis that the log is read here.
 func (g *Gateway) readTopic(t *topic) error {
+	if err := g.awaitTopic(t); err != nil {
+		return err
+	}
 	for {
 		first := int64(len(t.log()))
 		payloads, err := g.redis.LRange(g.ctx, t.key, first, first+portion-1).Result()
@@ -267,6 +279,22 @@ func (g *Gateway) readTopic(t *topic) error {
 			return nil
 		}
 	}
+}
+
+func (g *Gateway) awaitTopic(t *topic) error {
+	g.mu.Lock()
+	generation, known := g.generation, t.awaited
+	g.mu.Unlock()
+	if generation == known {
+		return nil
+	}
+	if err := g.redis.Set(g.ctx, g.awaited(t.key), "", g.keep).Err(); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	t.awaited = generation
+	g.mu.Unlock()
+	return nil
 }
 
 // checkMark finds out whether Redis still has the run's data.

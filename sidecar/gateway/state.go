@@ -7,9 +7,8 @@ import (
 // state is a counter as this gateway knows it. Gateway.mu guards it.
 type state struct {
 	key     string
-	count   int64 // the highest heard of; never above the true one
-	current int64 // the generation that count was read in, -1 before: in the present one no message was missed since
-	waiters map[int64]map[*waiter]struct{}
+	count   int64                          // the highest heard of; never above the true one
+	waiters map[int64]map[*waiter]struct{} // by target, which Redis knows or is about to be told
 }
 
 // waiter waits for a state's count. Its done is called once, without Gateway.mu, unless it is withdrawn first.
@@ -23,7 +22,7 @@ type waiter struct {
 func (g *Gateway) state(key string) *state {
 	s := g.states[key]
 	if s == nil {
-		s = &state{key: key, current: -1, waiters: map[int64]map[*waiter]struct{}{}}
+		s = &state{key: key, waiters: map[int64]map[*waiter]struct{}{}}
 		g.states[key] = s
 	}
 	return s
@@ -42,13 +41,10 @@ func (g *Gateway) wait(key string, target int64, done func(error)) *waiter {
 	w := &waiter{state: s, target: target, done: done}
 	if s.waiters[target] == nil {
 		s.waiters[target] = map[*waiter]struct{}{}
-	}
-	s.waiters[target][w] = struct{}{}
-	stale := s.current != g.generation
-	g.mu.Unlock()
-	if stale {
 		g.reads.addState(s)
 	}
+	s.waiters[target][w] = struct{}{}
+	g.mu.Unlock()
 	return w
 }
 
@@ -103,6 +99,8 @@ type topic struct {
 	known int64 // its length as far as heard of
 	// wanted is whether somebody subscribed: until then the log isn't kept here.
 	wanted bool
+	// awaited is the generation in which Redis was told so, -1 before.
+	awaited int64
 	// items are the first ones of the log, encoded for replies, without a gap. The slice is only ever appended to.
 	items    atomic.Pointer[[]string]
 	watchers map[*watcher]struct{}
@@ -118,7 +116,7 @@ type watcher struct {
 func (g *Gateway) topic(key string) *topic {
 	t := g.topics[key]
 	if t == nil {
-		t = &topic{key: key, watchers: map[*watcher]struct{}{}}
+		t = &topic{key: key, awaited: -1, watchers: map[*watcher]struct{}{}}
 		t.items.Store(new([]string))
 		g.topics[key] = t
 	}
