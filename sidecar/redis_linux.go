@@ -29,6 +29,9 @@ func openRedis(url string, outside *hostNetwork) (redis.UniversalClient, func() 
 		return nil, nil, fmt.Errorf("understanding the address of Redis: %w", err)
 	}
 	options.ContextTimeoutEnabled = true
+	if options.PoolSize == 0 {
+		options.PoolSize = 1 // and one that listens: a hundred nodes are two hundred connections, whatever they do
+	}
 	if outside != nil {
 		options.Dialer = outside.dial
 		if secure := options.TLSConfig; secure != nil { // the client leaves it to the dialer
