@@ -85,6 +85,7 @@ func openNode(redisSocket, socket string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.ContextTimeoutEnabled, options.PoolSize = true, 1
 	o := &node{redis: redis.NewClient(options), socket: socket}
 	o.gateway, err = gateway.New(gateway.Options{Redis: o.redis, Run: "bench", Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
