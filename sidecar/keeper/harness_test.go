@@ -56,6 +56,8 @@ type fakeNetwork struct {
 	present  map[int]string
 	inodes   map[int]uint64
 	addFault func(Seat) error
+	added    []int // slots
+	peers    []control.Peer
 }
 
 func newFakeNetwork() *fakeNetwork {
@@ -80,11 +82,18 @@ func (f *fakeNetwork) Add(ctx context.Context, seats []Seat) []error {
 		if f.addFault != nil {
 			faults[i] = f.addFault(s)
 		}
-		if faults[i] == nil {
+		if f.added = append(f.added, s.Slot); faults[i] == nil {
 			f.present[s.Slot] = s.Hostname
 		}
 	}
 	return faults
+}
+
+func (f *fakeNetwork) SetPeers(peers []control.Peer) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.peers = peers
+	return nil
 }
 
 func (f *fakeNetwork) Present(slot int) bool {
@@ -121,6 +130,7 @@ func (f *fakeNetwork) Address6(slot int) netip.Addr {
 
 // fakeShaping keeps what it was asked for.
 type fakeShaping struct {
+	moved    map[int]netip.Prefix // instances on other nodes
 	mu       sync.Mutex
 	seated   []pipelines.Group
 	stage    pipelines.Network
@@ -138,7 +148,7 @@ func (f *fakeShaping) note(ctx context.Context, name, about string) error {
 	f.calls = append(f.calls, strings.TrimSpace(name+" "+about))
 	hold := f.hold
 	f.mu.Unlock()
-	if hold != nil && (name == "Configure" || name == "Begin" || name == "SetStage") {
+	if hold != nil && (name == "Move" || name == "Configure" || name == "Begin" || name == "SetStage") {
 		select {
 		case <-hold:
 		case <-ctx.Done():
@@ -207,6 +217,18 @@ func (f *fakeShaping) Overload() string {
 
 func (f *fakeShaping) ResetOverload() { _ = f.note(context.Background(), "ResetOverload", "") }
 
+func (f *fakeShaping) Move(ctx context.Context, slot int, address netip.Prefix) error {
+	f.mu.Lock()
+	if f.moved == nil {
+		f.moved = map[int]netip.Prefix{}
+	}
+	if f.moved[slot] = address; !address.IsValid() {
+		delete(f.moved, slot)
+	}
+	f.mu.Unlock()
+	return f.note(ctx, "Move", fmt.Sprint(slot, " ", address))
+}
+
 // config is what a slot was configured as last.
 func (f *fakeShaping) config(slot int) (Config, bool) {
 	f.mu.Lock()
@@ -231,19 +253,84 @@ func (f *fakeShaping) called(prefix string) []string {
 // bench is a keeper on fakes.
 type bench struct {
 	*Keeper
-	t       *testing.T
-	network *fakeNetwork
-	shaping *fakeShaping
-	signals *fakeSync
+	t        *testing.T
+	network  *fakeNetwork
+	shaping  *fakeShaping
+	signals  *fakeSync
+	programs *mortal
+}
+
+// mortal is Programs whose pods may go.
+type mortal struct {
+	*Children
+	mu     sync.Mutex
+	ended  map[int]func(Exit)
+	gone   map[int]string
+	placed []Home
+	forgot []int
+}
+
+func (m *mortal) Place(ctx context.Context, homes []Home) []error {
+	m.mu.Lock()
+	m.placed = append(m.placed, homes...)
+	m.mu.Unlock()
+	return m.Children.Place(ctx, homes)
+}
+
+func (m *mortal) Forget(slots []int) { m.forgot = append(m.forgot, slots...) }
+
+func (m *mortal) Start(slot int, p Program, ended func(Exit)) (Started, error) {
+	m.mu.Lock()
+	why := m.gone[slot]
+	m.ended[slot] = ended
+	m.mu.Unlock()
+	if why != "" {
+		return Started{}, fmt.Errorf("starting: %w", &Lost{why})
+	}
+	return m.Children.Start(slot, p, func(exit Exit) {
+		m.mu.Lock()
+		hears := m.ended[slot]
+		m.ended[slot] = nil
+		m.mu.Unlock()
+		if hears != nil {
+			hears(exit)
+		}
+	})
+}
+
+// lose has a slot's pod go, with what runs in it.
+func (m *mortal) lose(slot int, why string) {
+	m.mu.Lock()
+	hears := m.ended[slot]
+	m.ended[slot] = nil
+	m.gone[slot] = why
+	m.mu.Unlock()
+	_ = m.Signal(slot, unix.SIGKILL)
+	if hears != nil {
+		hears(Exit{At: time.Now(), Lost: why})
+	}
+}
+
+// revive has another pod in its place.
+func (m *mortal) revive(slot int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.gone, slot)
 }
 
 func newBench(t *testing.T) *bench {
+	t.Helper()
+	return newBenchWith(t, newFakeSync())
+}
+
+// newBenchWith is a bench whose sync service others use too.
+func newBenchWith(t *testing.T, signals *fakeSync) *bench {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("giving each process a network namespace of its own takes root")
 	}
 	b := &bench{
-		t: t, network: newFakeNetwork(), shaping: &fakeShaping{configs: map[int]Config{}, fail: map[string]error{}}, signals: newFakeSync(),
+		t: t, network: newFakeNetwork(), shaping: &fakeShaping{configs: map[int]Config{}, fail: map[string]error{}}, signals: signals,
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	folder := runs.Home(t.TempDir()).Run("run-1")
@@ -251,8 +338,9 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.programs = &mortal{Children: programs, ended: map[int]func(Exit){}, gone: map[int]string{}}
 	b.Keeper, err = New(Options{
-		Folder: folder, Network: b.network, Shaping: b.shaping, Sync: b.signals, Programs: programs, Log: log, Port: 5050,
+		Folder: folder, Network: b.network, Shaping: b.shaping, Sync: b.signals, Programs: b.programs, Log: log, Port: 5050,
 	})
 	if err != nil {
 		t.Fatal(err)
