@@ -24,11 +24,9 @@ import (
 // Options say where images go.
 type Options struct {
 	// Registry is HOST[:PORT][/PATH], below which every artifact has a repository of its own name. Images that exist are
-	// taken from where their reference says.
+	// taken from where their reference says. http:// before it lets it be spoken to in the clear; one at a loopback or
+	// private address is asked in the clear anyway when it doesn't speak TLS.
 	Registry string
-	// Insecure lets Registry be spoken to in the clear. Registries at loopback and private addresses are asked in the
-	// clear anyway when they don't speak TLS.
-	Insecure bool
 	// Keychain has the credentials; nil: those that `docker login` and its like have left for this user.
 	Keychain authn.Keychain
 	// Architecture is that of the nodes, as Go names it; empty: this machine's.
@@ -136,16 +134,21 @@ func (p *packer) repository() (name.Repository, error) {
 		return name.Repository{}, away("no registry is named to push it to: name one with --registry HOST[:PORT][/PATH] " +
 			"or GROUNDPLAN_REGISTRY")
 	}
-	var options []name.Option
-	if p.options.Insecure {
-		options = append(options, name.Insecure)
-	}
-	if strings.Contains(p.options.Registry, "://") {
+	registry, options := p.registry()
+	if strings.Contains(registry, "://") {
 		return name.Repository{}, away("the registry %q is an address of the web: it is named HOST[:PORT][/PATH]", p.options.Registry)
 	}
-	repository, err := name.NewRepository(p.options.Registry+"/"+p.artifact.Name, options...)
+	repository, err := name.NewRepository(registry+"/"+p.artifact.Name, options...)
 	if err != nil {
 		return name.Repository{}, away("the registry %q is not HOST[:PORT][/PATH] in small letters: %v", p.options.Registry, err)
 	}
 	return repository, nil
+}
+
+// registry is the one that was named, and how it is to be spoken to.
+func (p *packer) registry() (string, []name.Option) {
+	if plain, found := strings.CutPrefix(p.options.Registry, "http://"); found {
+		return strings.TrimSuffix(plain, "/"), []name.Option{name.Insecure}
+	}
+	return strings.TrimSuffix(p.options.Registry, "/"), nil
 }

@@ -86,13 +86,11 @@ func (p *packer) existing() error {
 // reference is that of an image that exists. Only the registry that was named is spoken to in the clear.
 func (p *packer) reference() (name.Reference, error) {
 	reference, err := name.ParseReference(p.artifact.Image)
-	if err != nil || !p.options.Insecure {
+	registry, options := p.registry()
+	if host, _, _ := strings.Cut(registry, "/"); err != nil || reference.Context().RegistryStr() != host {
 		return reference, err
 	}
-	if host, _, _ := strings.Cut(p.options.Registry, "/"); reference.Context().RegistryStr() != host {
-		return reference, nil
-	}
-	return name.ParseReference(p.artifact.Image, name.Insecure)
+	return name.ParseReference(p.artifact.Image, options...)
 }
 
 // offered makes sure that an image for several platforms is there for that of the nodes.
@@ -188,7 +186,7 @@ func unreachable(registry name.Registry, err error) error {
 		return away("the registry %s shows a certificate of an authority that this machine doesn't know: add its CA to the system's, "+
 			"or to the file that SSL_CERT_FILE names", registry)
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return away("the registry %s doesn't speak TLS: if that is meant, allow it with --registry-insecure", registry)
+		return away("the registry %s doesn't speak TLS: if that is meant, say so with --registry http://%s", registry, registry)
 	}
 	return away("the registry %s can't be used: %v", registry, err)
 }
