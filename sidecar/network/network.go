@@ -81,8 +81,11 @@ type Network struct {
 	shapers []shaper.Shaper
 	log     *slog.Logger
 	inside  func(slot int, work func() error) error
-	// rendezvous is nil where there are no other nodes.
+	mtu     int
+	// What there is over nodes: name is what people call this one. rendezvous may be nil.
 	rendezvous Rendezvous
+	name       string
+	inRouter   func(work func() error) error
 	// unable is why nothing can be put in force, where that is so.
 	unable error
 

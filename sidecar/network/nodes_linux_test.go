@@ -1,16 +1,21 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/sidecar/control"
 	"github.com/groundplan/groundplan/sidecar/fabric/fabrictest"
 	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/links"
@@ -305,6 +310,114 @@ func TestNATOverNodes(t *testing.T) {
 			if err := n.SetStage(ctx, spread); !errors.As(err, &refused) || !strings.Contains(refused.Sentence, "a/0 and c/0") {
 				t.Errorf("%v", err)
 			}
+		}
+	})
+}
+
+// meeting is where the nodes of a test meet.
+type meeting struct {
+	mu    sync.Mutex
+	said  map[string]map[int][]byte
+	nodes int
+	size  int
+}
+
+type chair struct {
+	*meeting
+	node int
+}
+
+func (s chair) Exchange(ctx context.Context, name string, say []byte) ([][]byte, error) {
+	m := s.meeting
+	m.mu.Lock()
+	if m.said[name] == nil {
+		m.said[name] = map[int][]byte{}
+	}
+	if m.said[name][s.node] != nil {
+		m.mu.Unlock()
+		return nil, fmt.Errorf("node %d has said something under %s before", s.node, name)
+	}
+	m.said[name][s.node] = say
+	m.size += len(say)
+	m.mu.Unlock()
+	for ; ; time.Sleep(time.Millisecond) {
+		m.mu.Lock()
+		if all := m.said[name]; len(all) == m.nodes {
+			var inOrder [][]byte
+			for i := range m.nodes {
+				inOrder = append(inOrder, all[i])
+			}
+			m.mu.Unlock()
+			return inOrder, nil
+		}
+		m.mu.Unlock()
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func TestProofOverNodes(t *testing.T) {
+	overNodes(t, 3, func(t *testing.T, s *spread) {
+		ctx := t.Context()
+		m := &meeting{said: map[string]map[int][]byte{}, nodes: 3}
+		for i, n := range s.networks {
+			n.rendezvous, n.name = chair{m, i}, fmt.Sprint("n", i)
+		}
+		stage := pipelines.Network{
+			Default: latency(10 * time.Millisecond),
+			Links: []pipelines.Link{
+				{From: "a", To: "b", Shape: pipelines.Shape{Latency: value(pipelines.Duration(40 * time.Millisecond)), Loss: value(pipelines.Share(0.1))}},
+				{From: "b", To: "a", Shape: pipelines.Shape{Bandwidth: value(pipelines.Bandwidth(5e6))}},
+				{From: "b", To: "c", Shape: pipelines.Shape{Policy: "reject"}}, {From: "c", To: "b", Shape: pipelines.Shape{Policy: "drop"}},
+			},
+			Inbound: []pipelines.Block{{Groups: []string{"c"}, Policy: "reject"}},
+		}
+		s.all(func(n *Network) error { return n.SetStage(ctx, stage) })
+		proofs := make([]control.Proof, 3)
+		s.all(func(n *Network) error {
+			i := slices.Index(s.networks, n)
+			var err error
+			proofs[i], err = n.ProveStage(ctx, "key", pipelines.Verify{Pairs: 30, Tolerance: 0.1}, 7, nil)
+			return err
+		})
+		t.Logf("%d pairs in %v, %d bytes exchanged", len(proofs[0].Pairs), proofs[0].Ended.Sub(proofs[0].Started), m.size)
+		for _, p := range proofs[0].Pairs {
+			if !p.OK {
+				t.Errorf("%s → %s: %s", p.From, p.To, p.Fault)
+			}
+		}
+		for i, p := range proofs {
+			if !reflect.DeepEqual(p.Pairs, proofs[0].Pairs) {
+				t.Errorf("node %d has another proof", i)
+			}
+		}
+		if len(proofs[0].Pairs) != 30 {
+			t.Errorf("%d pairs", len(proofs[0].Pairs))
+		}
+		// One that isn't as it should be is found out, by all.
+		wrong := stage
+		wrong.Links = slices.Concat(stage.Links, []pipelines.Link{
+			{From: "a", To: "a", Shape: latency(50 * time.Millisecond)}, {From: "b", To: "c", Shape: pipelines.Shape{Policy: "accept"}},
+		})
+		wrong.Inbound = nil
+		ok(t, s.networks[2].SetStage(ctx, wrong))
+		for _, n := range s.networks[:2] {
+			n.state.Store(s.networks[2].State()) // what is asked for, but isn't done
+		}
+		s.all(func(n *Network) error {
+			i := slices.Index(s.networks, n)
+			var err error
+			proofs[i], err = n.ProveStage(ctx, "other", pipelines.Verify{Pairs: 9, Tolerance: 0.1}, 7, nil)
+			return err
+		})
+		i := slices.IndexFunc(proofs[2].Pairs, func(p control.Pair) bool { return p.From[0] == 'a' && p.To[0] == 'a' })
+		if p := proofs[2].Pairs[i]; p.OK || !strings.Contains(p.Fault, "instead of 50ms") {
+			t.Errorf("%+v", p)
+		}
+		i = slices.IndexFunc(proofs[2].Pairs, func(p control.Pair) bool { return p.From[0] == 'b' && p.To[0] == 'c' })
+		if p := proofs[1].Pairs[i]; p.OK || !strings.Contains(p.Fault, "not one of") {
+			t.Errorf("%+v", p)
 		}
 	})
 }

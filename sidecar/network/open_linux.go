@@ -30,8 +30,10 @@ type Options struct {
 	Shaper string
 	// Seed begins the random choices of which packets are lost, delayed by how much, and so on.
 	Seed uint64
-	// Rendezvous is how the nodes of a run prove their network together; nil: there are no other nodes.
+	// Rendezvous is how the nodes of a run prove their network together, and Node what people call this one; nil: there are
+	// no other nodes.
 	Rendezvous Rendezvous
+	Node       string
 	// Log says what a person should know; nil: nothing is said.
 	Log *slog.Logger
 }
@@ -43,9 +45,9 @@ func New(f *fabric.Fabric, o Options) (*Network, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Network{fabric: f, inside: f.Inside, rendezvous: o.Rendezvous, log: o.Log}
+	n := &Network{fabric: f, inside: f.Inside, log: o.Log, mtu: f.MTU()}
 	if f.TunnelIndex() > 0 {
-		n.nodes = f
+		n.nodes, n.rendezvous, n.name, n.inRouter = f, o.Rendezvous, o.Node, f.InRouter
 	}
 	if err := n.open(f, o); err != nil {
 		err = errors.Join(err, n.end())
@@ -142,7 +144,12 @@ func (n *Network) ProveStage(ctx context.Context, key string, verify pipelines.V
 	if state == nil {
 		return control.Proof{}, &Refusal{"there is nobody on the data network yet whose links could be probed"}
 	}
-	return prober.Prove(ctx, prober.Options{
-		State: state, Inside: n.inside, Verify: verify, Seed: seed, Shaper: n.Shaper(), Report: report,
-	})
+	o := prober.Options{State: state, Inside: n.inside, Verify: verify, Seed: seed, Shaper: n.Shaper(), MaxSize: n.mtu, Report: report}
+	if n.nodes != nil && n.rendezvous != nil {
+		o.Together = &prober.Together{
+			Here: func(slot int) bool { return !n.away(slot) }, Exchange: n.rendezvous.Exchange, Key: key, Node: n.name,
+			Router: n.inRouter, Address: n.nodes.NodeAddress(),
+		}
+	}
+	return prober.Prove(ctx, o)
 }

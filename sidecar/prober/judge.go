@@ -22,6 +22,7 @@ type findings struct {
 	density       SeriesOptions // of dense
 	rate          *Rate
 	flood         ThroughputOptions
+	within        time.Duration // how well the sender's and the receiver's clocks are compared; 0: they are the same
 	notes         []string
 	failure       error // why nothing more was found
 }
@@ -125,7 +126,7 @@ func (j *judgement) latency() {
 	// Those that are sent at once, for reordering, are the first ones by latency.
 	got := s.Quantile(p.Reorder + (1-p.Reorder)/2)
 	j.figures.Latency = pipelines.Duration(rounded(got))
-	below := time.Duration(j.tolerance*float64(p.Latency)) + floor + medianError(p, s.Received)
+	below := time.Duration(j.tolerance*float64(p.Latency)) + floor + j.found.within + medianError(p, s.Received)
 	above := below + serialization(p, j.found.spacing.Size)
 	if j.found.spacing.Interval < 2*p.Jitter {
 		above += p.Jitter

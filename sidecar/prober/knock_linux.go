@@ -42,7 +42,8 @@ func Knock(ctx context.Context, from, to *Endpoint, patience time.Duration) (Ans
 		a.TCPAfter = time.Since(began)
 	})
 	both.Go(func() {
-		a.UDP, faults[1] = knock(ctx, from, to, patience)
+		key := rand.Uint64()
+		a.UDP, faults[1] = knock(ctx, from, to.port(), key, patience, func(ctx context.Context) error { return to.await(ctx, key) })
 		a.UDPAfter = time.Since(began)
 	})
 	both.Wait()
@@ -69,13 +70,13 @@ func met(err error) (policy links.Policy, ok bool) {
 	return links.Drop, lost
 }
 
-// connect opens a TCP connection and closes it again.
-func connect(ctx context.Context, from, to *Endpoint) (links.Policy, error) {
+// call opens a TCP connection and closes it again. What it was reset by may be accepted yet, or not.
+func call(ctx context.Context, from *Endpoint, to string) (links.Policy, error) {
 	var made net.Conn
 	local := net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.address, 0))
 	err := from.inside(func() error {
 		var err error
-		made, err = (&net.Dialer{LocalAddr: local, KeepAlive: -1}).DialContext(ctx, "tcp", to.stream.Addr().String())
+		made, err = (&net.Dialer{LocalAddr: local, KeepAlive: -1}).DialContext(ctx, "tcp", to)
 		return err
 	})
 	if policy, ok := met(err); err != nil {
@@ -85,9 +86,17 @@ func connect(ctx context.Context, from, to *Endpoint) (links.Policy, error) {
 		return policy, err
 	}
 	// Reset, so that nothing lingers on either side.
-	err = errors.Join(made.(*net.TCPConn).SetLinger(0), made.Close())
+	return links.Accept, errors.Join(made.(*net.TCPConn).SetLinger(0), made.Close())
+}
+
+// connect calls, and takes what comes of it at the other end.
+func connect(ctx context.Context, from, to *Endpoint) (links.Policy, error) {
+	policy, err := call(ctx, from, to.stream.Addr().String())
+	if policy != links.Accept || err != nil {
+		return policy, err
+	}
 	if deadline, ok := ctx.Deadline(); ok {
-		err = errors.Join(err, to.stream.SetDeadline(deadline))
+		err = to.stream.SetDeadline(deadline)
 	}
 	accepted, acceptErr := to.stream.Accept()
 	if acceptErr == nil {
@@ -98,13 +107,26 @@ func connect(ctx context.Context, from, to *Endpoint) (links.Policy, error) {
 	return links.Accept, errors.Join(err, acceptErr)
 }
 
-// knock sends UDP packets until one of them is seen or refused.
-func knock(ctx context.Context, from, to *Endpoint, patience time.Duration) (links.Policy, error) {
+// await waits until a packet comes with that key.
+func (e *Endpoint) await(ctx context.Context, key uint64) error {
+	came := false
+	err := e.receive(ctx, nil, func(a arrival) bool {
+		_, _, came = read(a.payload, key)
+		return !came
+	})
+	if came {
+		return nil
+	}
+	return err
+}
+
+// knock sends UDP packets until one of them is seen or refused. await returns without an error once one is seen.
+func knock(ctx context.Context, from *Endpoint, to netip.AddrPort, key uint64, patience time.Duration, await func(context.Context) error) (links.Policy, error) {
 	var socket *net.UDPConn
 	err := from.inside(func() error {
 		var err error
 		local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(from.address, 0))
-		socket, err = net.DialUDP("udp", local, net.UDPAddrFromAddrPort(to.port()))
+		socket, err = net.DialUDP("udp", local, net.UDPAddrFromAddrPort(to))
 		return err
 	})
 	if err != nil {
@@ -113,20 +135,9 @@ func knock(ctx context.Context, from, to *Endpoint, patience time.Duration) (lin
 	defer socket.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	key := rand.Uint64()
 	var work sync.WaitGroup
 	seen := make(chan error, 1)
-	work.Go(func() {
-		came := false
-		err := to.receive(ctx, nil, func(a arrival) bool {
-			_, _, came = read(a.payload, key)
-			return !came
-		})
-		if came {
-			err = nil
-		}
-		seen <- err
-	})
+	work.Go(func() { seen <- await(ctx) })
 	refused := make(chan error, 2)
 	go func() { refused <- awaitRefusal(socket) }()
 	work.Go(func() {

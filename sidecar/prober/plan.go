@@ -63,8 +63,9 @@ func patience(p links.Path) time.Duration {
 	return p.Latency + min(tail, 3*time.Second) + 2*serialization(p, damageSize) + 250*time.Millisecond
 }
 
-// throughputOptions plan the probe of a path's bandwidth; impossible says why there can't be one.
-func throughputOptions(p links.Path) (o ThroughputOptions, impossible string) {
+// throughputOptions plan the probe of a path's bandwidth, with packets of at most that size; impossible says why there
+// can't be one.
+func throughputOptions(p links.Path, most int) (o ThroughputOptions, impossible string) {
 	switch rate := p.Bandwidth; {
 	case rate >= 50e6:
 		o.For = 150 * time.Millisecond
@@ -81,7 +82,7 @@ func throughputOptions(p links.Path) (o ThroughputOptions, impossible string) {
 	}
 	// What is lost doesn't count, so that much more has to be sent.
 	o.Rate = int64(float64(p.Bandwidth) / (1 - p.Loss))
-	o.Size = min(max(int(float64(o.Rate)*o.For.Seconds()/8/floodPackets), MinSize), MaxSize)
+	o.Size = min(max(int(float64(o.Rate)*o.For.Seconds()/8/floodPackets), MinSize), most)
 	o.Patience = patience(p)
 	if o.packetRate() > PacketRate {
 		return o, "bandwidth not measured: it is more than probes can send"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,10 @@ type Options struct {
 	Seed uint64
 	// Shaper is the name of what shapes, for the record.
 	Shaper string
+	// MaxSize is how long packets may be, in bytes; 0: MaxSize.
+	MaxSize int
+	// Together is how nodes prove a network that is spread over them; nil: all instances are here.
+	Together *Together
 	// Report, when it isn't nil, is told how many pairs are done. It is called from several goroutines, one at a time.
 	Report func(done, total int)
 }
@@ -39,10 +44,19 @@ type Options struct {
 // Latency is right when its median is off by at most the tolerance and one millisecond, plus what jitter makes of the
 // median of so few. Loss and the like are right unless fewer than one in 1,000 links with a share inside the tolerance
 // would show so many, or so few. Jitter is judged by its order of magnitude.
+//
+// Together with other nodes, each of which has to be asked for the same, the proof has what all of them have found. The
+// error then may also be that of the exchange.
 func Prove(ctx context.Context, o Options) (control.Proof, error) {
 	proof := control.Proof{Shaper: o.Shaper, Seed: o.Seed, Tolerance: o.Verify.Tolerance, Started: time.Now()}
 	pairs := sample(o.State, o.Verify.Pairs, o.Seed)
-	proof.Pairs = o.probe(ctx, pairs, &progress{total: len(pairs), report: o.Report})
+	if o.MaxSize == 0 {
+		o.MaxSize = MaxSize
+	}
+	var err error
+	if proof.Pairs, err = o.probe(ctx, "first", pairs, &progress{total: len(pairs), report: o.Report}); err != nil {
+		return proof, fmt.Errorf("proving the network: %w", err)
+	}
 	var wrong []int
 	var again []pair
 	for i, p := range proof.Pairs {
@@ -51,7 +65,11 @@ func Prove(ctx context.Context, o Options) (control.Proof, error) {
 		}
 	}
 	if len(wrong) > 0 && ctx.Err() == nil {
-		for i, p := range o.probe(ctx, again, &progress{}) {
+		second, err := o.probe(ctx, "again", again, &progress{})
+		if err != nil {
+			return proof, fmt.Errorf("proving the network: %w", err)
+		}
+		for i, p := range second {
 			if p.OK {
 				p.Note = strings.TrimPrefix(p.Note+"; the first try found "+proof.Pairs[wrong[i]].Fault, "; ")
 			}
@@ -100,10 +118,12 @@ type probing struct {
 	sharing   map[bucket]int
 	flooding  map[bucket]*sync.Mutex
 	progress  *progress
+	party     *party // nil: all instances are here
 }
 
-// probe probes pairs, kind by kind: what is probed at the same time disturbs each other little.
-func (o Options) probe(ctx context.Context, pairs []pair, done *progress) []control.Pair {
+// probe probes pairs, kind by kind: what is probed at the same time disturbs each other little. The name tells the rounds
+// of a proof apart.
+func (o Options) probe(ctx context.Context, round string, pairs []pair, done *progress) ([]control.Pair, error) {
 	w := &probing{
 		Options: o, pairs: pairs, found: make([]findings, len(pairs)), endpoints: make([][2]*Endpoint, len(pairs)),
 		rate: semaphore.NewWeighted(PacketRate), sharing: make(map[bucket]int), flooding: make(map[bucket]*sync.Mutex), progress: done,
@@ -112,46 +132,76 @@ func (o Options) probe(ctx context.Context, pairs []pair, done *progress) []cont
 		w.sharing[pairs[i].bucket()]++
 		w.flooding[pairs[i].bucket()] = new(sync.Mutex)
 	}
+	defer w.close()
 	floods := w.affordable()
-	w.each(ctx, nil, w.open)
-	w.each(ctx, nil, w.knock)
-	w.each(ctx, nil, w.series)
+	if o.Together != nil {
+		if err := w.probeTogether(ctx, round, floods); err != nil {
+			return nil, err
+		}
+	} else {
+		w.each(ctx, nil, w.open)
+		w.each(ctx, nil, w.knock)
+		w.each(ctx, nil, w.series)
+		w.finish(floods)
+		w.each(ctx, floods, w.flood)
+	}
+	results := make([]control.Pair, len(pairs))
+	for i, p := range pairs {
+		results[i] = judge(p, w.found[i], o.Verify.Tolerance)
+	}
+	if o.Together != nil {
+		return w.party.share(ctx, results)
+	}
+	return results, nil
+}
+
+// finish tells of the pairs that are done before the floods.
+func (w *probing) finish(floods []bool) {
 	ended := 0
-	for i := range pairs {
-		if !floods[i] || w.found[i].failure != nil {
+	for i := range w.pairs {
+		if w.sends(i) && (!floods[i] || w.found[i].failure != nil) {
 			ended++
 		}
 	}
-	done.add(ended)
-	w.each(ctx, floods, w.flood)
-	results := make([]control.Pair, len(pairs))
-	for i, p := range pairs {
-		for _, e := range w.endpoints[i] {
+	w.progress.add(ended)
+}
+
+func (w *probing) close() {
+	for _, both := range w.endpoints {
+		for _, e := range both {
 			if e != nil {
 				_ = e.Close()
 			}
 		}
-		results[i] = judge(p, w.found[i], o.Verify.Tolerance)
 	}
-	return results
+	w.party.close()
 }
 
-// each does work for all pairs that nothing has gone wrong with, at once; only, if it isn't nil, says for which.
+// sends says whether the sender of a pair is here: its node probes it.
+func (w *probing) sends(i int) bool {
+	return w.Together == nil || w.Together.Here(w.pairs[i].from.Slot)
+}
+
+// each does work for all pairs that are sent here and that nothing has gone wrong with, at once; only, if it isn't nil,
+// says for which.
 func (w *probing) each(ctx context.Context, only []bool, work func(ctx context.Context, i int) error) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for i := range w.pairs {
-		if w.found[i].failure != nil || (only != nil && !only[i]) {
+		if w.found[i].failure != nil || !w.sends(i) || (only != nil && !only[i]) {
 			continue
 		}
 		all.Go(func() { w.found[i].failure = work(ctx, i) })
 	}
 }
 
-// open opens the endpoints of a pair.
+// open opens the endpoints of a pair that are here.
 func (w *probing) open(_ context.Context, i int) error {
 	p := &w.pairs[i]
 	for end, at := range [2]links.Instance{p.from, p.to} {
+		if w.Together != nil && !w.Together.Here(at.Slot) {
+			continue
+		}
 		address := at.Data
 		if p.six {
 			address = at.Data6
@@ -181,7 +231,11 @@ func (w *probing) knock(ctx context.Context, i int) error {
 		return nil
 	}
 	from, to := w.endpoints[i][0], w.endpoints[i][1]
-	answer, err := Knock(ctx, from, to, p.way.Latency+2*p.way.Jitter+300*time.Millisecond)
+	patience := p.way.Latency + 2*p.way.Jitter + 300*time.Millisecond
+	if to == nil {
+		return w.party.knock(ctx, w, i, patience)
+	}
+	answer, err := Knock(ctx, from, to, patience)
 	if err == nil {
 		w.found[i].answer = &answer
 	}
@@ -195,22 +249,26 @@ func (w *probing) series(ctx context.Context, i int) error {
 	if !p.measurable() {
 		return nil
 	}
-	if p.inbound != links.Accept {
+	if p.inbound != links.Accept && to != nil {
 		// What is sent to from comes first, so that the series are answers to it.
-		if err := to.greet(ctx, from, p.back.Latency+2*p.back.Jitter); err != nil {
+		if err := to.greet(ctx, from.port(), p.back.Latency+2*p.back.Jitter); err != nil {
 			return err
 		}
 	}
 	found.spacing, found.density = seriesOptions(p.way, w.sharing[p.bucket()])
+	measure := func(_ kind, o SeriesOptions) (*Series, error) { return w.measure(ctx, from, to, o) }
+	if to == nil {
+		measure = func(k kind, o SeriesOptions) (*Series, error) { return w.party.send(ctx, w, i, k, o) }
+	}
 	var err error
-	if found.spaced, err = w.measure(ctx, from, to, found.spacing); err != nil {
+	if found.spaced, err = measure(spacedKind, found.spacing); err != nil {
 		return err
 	}
 	if found.spacing == found.density || !chancy(p.way) {
 		found.dense, found.density = found.spaced, found.spacing
 		return nil
 	}
-	found.dense, err = w.measure(ctx, from, to, found.density)
+	found.dense, err = measure(denseKind, found.density)
 	return err
 }
 
@@ -232,9 +290,9 @@ func (w *probing) measure(ctx context.Context, from, to *Endpoint, o SeriesOptio
 }
 
 // greet sends some packets, and waits until they should be there.
-func (e *Endpoint) greet(ctx context.Context, to *Endpoint, underWay time.Duration) error {
+func (e *Endpoint) greet(ctx context.Context, to netip.AddrPort, underWay time.Duration) error {
 	for range knocks {
-		if _, err := e.send(make([]byte, MinSize-headers6), to.port()); err != nil {
+		if _, err := e.send(make([]byte, MinSize-headers6), to); err != nil {
 			return err
 		}
 	}
@@ -254,7 +312,7 @@ func (w *probing) affordable() []bool {
 		if p.way.Bandwidth == 0 || !p.measurable() {
 			continue
 		}
-		o, impossible := throughputOptions(p.way)
+		o, impossible := throughputOptions(p.way, w.MaxSize)
 		w.found[i].flood = o
 		if impossible != "" {
 			w.found[i].notes = append(w.found[i].notes, impossible)
@@ -285,6 +343,9 @@ func (w *probing) flood(ctx context.Context, i int) error {
 		return err
 	}
 	defer giveBack()
+	if w.endpoints[i][1] == nil {
+		return w.party.flood(ctx, w, i, o)
+	}
 	rate, err := Throughput(ctx, w.endpoints[i][0], w.endpoints[i][1], o)
 	if err == nil {
 		w.found[i].rate = &rate

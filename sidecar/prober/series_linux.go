@@ -33,7 +33,7 @@ func measure(ctx context.Context, from, to *Endpoint, o SeriesOptions) (Series, 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began := time.Now()
-	record := newRecord(o.Packets)
+	record := newRecord(rand.Uint64(), o.Packets)
 	over := make(chan time.Time)
 	received := make(chan error, 1)
 	go func() {
@@ -89,13 +89,14 @@ type record struct {
 	key                   uint64
 	sent, came            []int64
 	last                  int64 // the largest number that came
+	ahead                 int64 // by how much the receiver's clock is ahead of the sender's, in nanoseconds
 	duplicates, reordered int
 	corrupted             int
 	overrun               overrun
 }
 
-func newRecord(packets int) *record {
-	return &record{key: rand.Uint64(), sent: make([]int64, packets), came: make([]int64, packets), last: -1}
+func newRecord(key uint64, packets int) *record {
+	return &record{key: key, sent: make([]int64, packets), came: make([]int64, packets), last: -1}
 }
 
 func (r *record) take(a arrival) bool {
@@ -128,7 +129,7 @@ func (r *record) series() Series {
 		s.Sent++
 		if came := r.came[i]; came != 0 {
 			s.Received++
-			s.Latencies = append(s.Latencies, time.Duration(came-sent))
+			s.Latencies = append(s.Latencies, time.Duration(came-sent-r.ahead))
 		}
 	}
 	return s

@@ -70,31 +70,42 @@ func throughput(ctx context.Context, from, to *Endpoint, o ThroughputOptions) (R
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	total := max(2, int(o.packetRate()*o.For.Seconds()))
-	key := rand.Uint64()
-	var came []int64
+	poured := torrent{key: rand.Uint64(), total: total}
 	over := make(chan time.Time)
 	received := make(chan error, 1)
 	go func() {
-		received <- to.receive(ctx, over, func(a arrival) bool {
-			if number, _, ok := read(a.payload, key); ok && int(number) < total {
-				came = append(came, a.at)
-			}
-			return len(came) < total
-		})
+		received <- to.receive(ctx, over, poured.take)
 	}()
-	took, sendErr := flood(ctx, from, to.port(), o, key, total)
+	took, sendErr := flood(ctx, from, to.port(), o, poured.key, total)
 	if sendErr == nil {
-		// What was sent too much waits for the bandwidth.
-		drain := time.Duration(float64(o.For) * (excess - 1) * 1.2)
-		timer := time.AfterFunc(o.Patience+drain, func() { close(over) })
+		timer := time.AfterFunc(o.Patience+o.drain(), func() { close(over) })
 		err := <-received
 		if timer.Stop() {
 			close(over)
 		}
-		return rate(came, total, took, 8*o.Size), err
+		return rate(poured.came, total, took, 8*o.Size), err
 	}
 	cancel()
 	return Rate{}, errors.Join(sendErr, <-received)
+}
+
+// drain is how long what was sent too much waits for the bandwidth.
+func (o ThroughputOptions) drain() time.Duration {
+	return time.Duration(float64(o.For) * (excess - 1) * 1.2)
+}
+
+// torrent is what comes of a flood.
+type torrent struct {
+	key   uint64
+	total int
+	came  []int64
+}
+
+func (t *torrent) take(a arrival) bool {
+	if number, _, ok := read(a.payload, t.key); ok && int(number) < t.total {
+		t.came = append(t.came, a.at)
+	}
+	return len(t.came) < t.total
 }
 
 // flood sends packets at the rate asked for, on a thread of its own that wakes up in time, and says how long it took.
