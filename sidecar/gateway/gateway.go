@@ -33,6 +33,8 @@ import (
 var (
 	// ErrClosed is returned for what a closed gateway is asked for, or was still waiting for.
 	ErrClosed = errors.New("the sync gateway was closed")
+	// ErrReplaced says that another gateway of the same name has been started.
+	ErrReplaced = errors.New("another sync gateway has taken this one's place")
 	// ErrDataLost says that Redis no longer has the run's data. Counting on would start sequences over, so that the run
 	// can't go on.
 	ErrDataLost = errors.New("the data of this run is no longer in Redis (was it restarted without persistence, or emptied?)")
@@ -47,6 +49,10 @@ type Options struct {
 	// Observe is called after a client's publish or signal has been applied and before the client hears of it, in the
 	// order of the log or counter. It must not block. May be nil.
 	Observe func(Observation)
+	// Name is this gateway's own among those of the run, and the same when it is started anew: what an earlier one of the
+	// name had on its way to Redis is not applied any more then. Clients that come through a relay and are asked for again
+	// what they had asked an earlier gateway rely on it. May be empty.
+	Name string
 	// Keep is how long Redis keeps what nobody touches; 0 means 7 days.
 	Keep time.Duration
 }
@@ -59,6 +65,8 @@ type Observation struct {
 	State   string          // empty for a publish
 	Payload json.RawMessage // not to be changed
 	Seq     int64           // from 1, per topic or state
+	// Again says that an earlier gateway had applied it already, before it went away: whether that one was told isn't known.
+	Again bool
 }
 
 // Gateway serves the clients of one run.
@@ -81,6 +89,8 @@ type Gateway struct {
 	states map[string]*state // by Redis key
 	topics map[string]*topic // by Redis key
 	conns  map[*conn]struct{}
+	// sessions are the connections of relays.
+	sessions map[string]*conn
 	// generation counts how often the channel was subscribed to: what is known from an earlier one may have missed a
 	// message.
 	generation int64
@@ -97,6 +107,7 @@ func New(o Options) (*Gateway, error) {
 		redis: o.Redis, id: rand.Text(), prefix: "groundplan:{" + url.QueryEscape(o.Run) + "}:",
 		log: o.Log, observe: o.Observe, keep: o.Keep,
 		states: map[string]*state{}, topics: map[string]*topic{}, conns: map[*conn]struct{}{},
+		sessions: map[string]*conn{},
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -113,6 +124,9 @@ func New(o Options) (*Gateway, error) {
 	if err := g.redis.SetNX(ctx, g.mark(), time.Now().UTC().Format(time.RFC3339), g.keep).Err(); err != nil {
 		return nil, fmt.Errorf("reaching Redis for run %s: %w", o.Run, err)
 	}
+	if err := g.fence(ctx, o.Name); err != nil {
+		return nil, fmt.Errorf("taking over from an earlier gateway of run %s in Redis: %w", o.Run, err)
+	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.commits.init()
 	g.reads.init()
@@ -126,6 +140,9 @@ func New(o Options) (*Gateway, error) {
 func (g *Gateway) mark() string    { return g.prefix + "mark" }
 func (g *Gateway) last() string    { return g.prefix + "gateway:" + g.id }
 func (g *Gateway) channel() string { return g.prefix + "changes" }
+
+// remembered is the key of what relays may ask for again: by session and number, what became of it.
+func (g *Gateway) remembered() string { return g.prefix + "remembered" }
 
 // awaited is the key of what is waited for at a counter or log: the counts of a counter, or anything for a log.
 func (g *Gateway) awaited(key string) string {
@@ -151,6 +168,7 @@ func (g *Gateway) dismiss(c *conn) {
 	g.mu.Lock()
 	delete(g.conns, c)
 	g.mu.Unlock()
+	g.unsession(c)
 	g.work.Done()
 }
 

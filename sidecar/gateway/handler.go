@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -19,7 +20,8 @@ type Client struct {
 // refused with 403.
 //
 // A client that reads frames of more than 32,767 bytes says so by connecting to /?frame=BYTES, up to 16 MiB. What it
-// publishes may be larger then, and subscribers that didn't say so get an error in its place.
+// publishes may be larger then, and subscribers that didn't say so get an error in its place. Relays connect to
+// /?relay=SESSION (see relay.go).
 func (g *Gateway) Handler(who func(remote netip.AddrPort) (client Client, ok bool)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		remote, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero value where it isn't one: who decides
@@ -29,7 +31,8 @@ func (g *Gateway) Handler(who func(remote netip.AddrPort) (client Client, ok boo
 			return
 		}
 		frame, err := frameLimit(r.FormValue("frame"))
-		if err != nil {
+		session := r.FormValue("relay")
+		if err = errors.Join(err, checkSession(session)); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
@@ -40,7 +43,10 @@ func (g *Gateway) Handler(who func(remote netip.AddrPort) (client Client, ok boo
 			g.log.Debug("a connection to the sync gateway is no WebSocket", "client", client.Name, "error", err)
 			return
 		}
-		g.serve(ws, corked.cork, client, frame)
+		if session != "" {
+			session = client.Name + " " + session // nobody asks in another's name
+		}
+		g.serve(ws, corked.cork, client, frame, session)
 	})
 }
 

@@ -59,7 +59,7 @@ func (s *Space) do(ctx context.Context, o op) (int64, error) {
 		err error
 	}
 	results := make(chan result, 1)
-	o.done = func(seq int64, err error) { results <- result{seq, err} }
+	o.done = func(d done, err error) { results <- result{d.seq, err} }
 	s.g.commits.add(o)
 	select {
 	case r := <-results:
