@@ -31,25 +31,47 @@ func TestStories(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the whole program and starts services")
 	}
+	ground := launch.Supported()
+	playStories(t, "testdata/script", nil, map[string]bool{"ground": ground == nil})
+}
+
+// TestClusterStories plays testdata/cluster/*.txtar on a real cluster that has groundplan's chart: the development cluster,
+// as `go tool task test:cluster` makes it, or another one whose KUBECONFIG and registry the environment names.
+func TestClusterStories(t *testing.T) {
+	kubeconfig, registry := os.Getenv("GROUNDPLAN_CLUSTER_KUBECONFIG"), os.Getenv("GROUNDPLAN_CLUSTER_REGISTRY")
+	if kubeconfig == "" || registry == "" {
+		t.Skip("needs a cluster: `go tool task test:cluster` makes one")
+	}
+	playStories(t, "testdata/cluster", map[string]string{"KUBECONFIG": kubeconfig, "GROUNDPLAN_REGISTRY": registry}, nil)
+}
+
+// playStories plays the stories of a folder.
+func playStories(t *testing.T, dir string, variables map[string]string, conditions map[string]bool) {
+	t.Helper()
 	bin := filepath.Join(t.TempDir(), "bin")
 	program := filepath.Join(bin, "groundplan")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	if err != nil {
 		t.Fatalf("building groundplan: %v\n%s", err, out)
 	}
-	ground := launch.Supported()
 	shared := filepath.Join(t.TempDir(), "home")
-	startServices(t, program, shared)
+	startServices(t, program, shared, variables)
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
-		Setup:               func(env *testscript.Env) error { return prepare(env, bin, shared) },
-		Condition: func(name string) (bool, error) {
-			if name == "ground" {
-				return ground == nil, nil
+		Setup: func(env *testscript.Env) error {
+			for name, value := range variables {
+				env.Setenv(name, value)
 			}
-			return false, fmt.Errorf("unknown condition %q", name)
+			return prepare(env, bin, shared)
+		},
+		Condition: func(name string) (bool, error) {
+			holds, known := conditions[name]
+			if !known {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return holds, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": exitsWith, "wait-until": waitUntil, "json": jsonField, "events": eventKinds,
@@ -59,9 +81,13 @@ func TestStories(t *testing.T) {
 }
 
 // startServices keeps `groundplan dev` up until the test has ended.
-func startServices(t *testing.T, program, home string) {
+func startServices(t *testing.T, program, home string, variables map[string]string) {
 	t.Helper()
 	dev := exec.Command(program, "dev", "--home", home, "--output", "json")
+	dev.Env = os.Environ()
+	for name, value := range variables {
+		dev.Env = append(dev.Env, name+"="+value)
+	}
 	var said bytes.Buffer
 	dev.Stderr = &said
 	answer, err := dev.StdoutPipe()
