@@ -21,6 +21,8 @@ import (
 type Options struct {
 	// Nodes is how many there are, and PerNode how many instances each holds: the first node the first ones.
 	Nodes, PerNode int
+	// Alternate has instances that follow each other be on different nodes instead.
+	Alternate bool
 	// MTU of the network between nodes; 0: 1500.
 	MTU int
 	// Isolate has fabrics cut pods off.
@@ -77,13 +79,13 @@ func Bare(t testing.TB, o Options) *Cluster {
 		n := &Node{cluster: c, Host: c.namespace(), Address: c.address(i), Pin: filepath.Join(folder, fmt.Sprint("node", i)), Pods: map[int]*os.File{}}
 		c.Nodes = append(c.Nodes, n)
 		c.join(middle, n, i)
-		for slot := i * o.PerNode; slot < (i+1)*o.PerNode; slot++ {
-			n.Slots = append(n.Slots, slot)
-			n.Pods[slot] = n.pod(slot)
-		}
 		peer := control.Peer{Name: fmt.Sprint("node", i), Address: n.Address}
-		if o.PerNode > 0 {
-			peer.Slots = [][2]int{{i * o.PerNode, (i+1)*o.PerNode - 1}}
+		for slot := range o.Nodes * o.PerNode {
+			if c.At(slot) == n {
+				n.Slots = append(n.Slots, slot)
+				n.Pods[slot] = n.pod(slot)
+				peer.Slots = append(peer.Slots, [2]int{slot, slot})
+			}
 		}
 		c.Peers = append(c.Peers, peer)
 	}
@@ -231,8 +233,17 @@ func (n *Node) Fill() {
 	}
 }
 
-// At is the node that holds a slot.
-func (c *Cluster) At(slot int) *Node { return c.Nodes[slot/c.o.PerNode] }
+// At is the node that holds a slot; nil until there is one.
+func (c *Cluster) At(slot int) *Node {
+	i := slot / c.o.PerNode
+	if c.o.Alternate {
+		i = slot % c.o.Nodes
+	}
+	if i >= len(c.Nodes) {
+		return nil
+	}
+	return c.Nodes[i]
+}
 
 // Inside does work on a thread in the network namespace of a slot's pod, whatever fabric there is.
 func (c *Cluster) Inside(slot int, work func() error) error {

@@ -21,6 +21,16 @@ var slack = flag.Duration("slack", 15*time.Millisecond, "by how much packets may
 // Make makes what is to be tested, for a fabric with its instances. It is closed when the test ends.
 type Make func(t *testing.T, f *fabric.Fabric) shaper.Shaper
 
+// Ground is where instances are: a fabric, or several.
+type Ground interface {
+	Subnet() netip.Prefix
+	Subnet6() netip.Prefix
+	Addresses(slot int) (control, data netip.Addr)
+	Address6(slot int) netip.Addr
+	// Inside does work on a thread in the network namespace of an instance.
+	Inside(slot int, work func() error) error
+}
+
 // row is a pair of groups, a and b, with instances of their own, and what is asked of packets from a to b one step after
 // the other. All rows take a step together: a state holds what all of them ask.
 type row struct {
@@ -53,7 +63,7 @@ type stand struct {
 
 // table is the whole of it while it runs.
 type table struct {
-	fabric *fabric.Fabric
+	ground Ground
 	shaper shaper.Shaper
 	seats  links.Seats
 	stands []*stand
@@ -62,11 +72,19 @@ type table struct {
 
 // Run runs the table. A brief one sends fewer packets.
 func Run(t *testing.T, create Make, brief bool) {
+	RunOn(t, func(t *testing.T, seats links.Seats) (Ground, shaper.Shaper) {
+		f := Placed(t, len(seats.Instances))
+		return f, create(t, f)
+	}, brief)
+}
+
+// RunOn runs the table on a ground of the caller's, which has to have that many instances in slots from 0 on. What it
+// makes to be tested is closed when the test ends.
+func RunOn(t *testing.T, create func(t *testing.T, seats links.Seats) (Ground, shaper.Shaper), brief bool) {
 	x := &table{brief: brief}
 	x.seat(rows())
-	x.fabric = Placed(t, len(x.seats.Instances))
+	x.ground, x.shaper = create(t, x.seats)
 	x.address()
-	x.shaper = create(t, x.fabric)
 	t.Cleanup(func() {
 		if err := x.shaper.Close(); err != nil {
 			t.Errorf("closing %s: %v", x.shaper.Name(), err)
@@ -112,10 +130,10 @@ func (s *stand) group(end string) string { return s.row.name + " " + end }
 
 // address gives all seats the addresses that the fabric has for them.
 func (x *table) address() {
-	x.seats.Subnet, x.seats.Subnet6 = x.fabric.Subnet(), x.fabric.Subnet6()
+	x.seats.Subnet, x.seats.Subnet6 = x.ground.Subnet(), x.ground.Subnet6()
 	at := func(i *links.Instance) {
-		_, i.Data = x.fabric.Addresses(i.Slot)
-		i.Data6 = x.fabric.Address6(i.Slot)
+		_, i.Data = x.ground.Addresses(i.Slot)
+		i.Data6 = x.ground.Address6(i.Slot)
 	}
 	for i := range x.seats.Instances {
 		at(&x.seats.Instances[i])
@@ -239,7 +257,7 @@ func (s *stand) address(i links.Instance) netip.Addr {
 
 // inside is the way into an instance.
 func (s *stand) inside(i links.Instance) func(func() error) error {
-	return func(work func() error) error { return s.table.fabric.Inside(i.Slot, work) }
+	return func(work func() error) error { return s.table.ground.Inside(i.Slot, work) }
 }
 
 // endpoint opens one at an instance until the test ends.
