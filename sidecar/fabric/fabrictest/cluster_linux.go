@@ -186,6 +186,9 @@ func (n *Node) pod(slot int) *os.File {
 	return made
 }
 
+// Pod makes a pod on a node that is in no slot yet; number is one that no other pod has.
+func (c *Cluster) Pod(n *Node, number int) *os.File { return n.pod(number) }
+
 // Outside is the address of a pod's other network, and Door that of its node there.
 func Outside(slot int) (pod, door netip.Addr) {
 	of := func(end byte) netip.Addr {
