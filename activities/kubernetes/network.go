@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -103,12 +104,19 @@ func (s *session) whole(ctx context.Context) (bool, error) {
 			return err
 		})
 	})
+	var away *awayFault
+	if errors.As(err, &away) && away.gone {
+		return false, nil // what it held is placed elsewhere
+	}
+	if err != nil {
+		return false, err
+	}
 	for i, name := range s.state.Holders {
 		if known[i] < len(held[name]) {
-			return false, err
+			return false, nil
 		}
 	}
-	return true, err
+	return true, nil
 }
 
 // apply asks for the state of the data network, unless it is in force. The string is why it isn't as asked. A run stage
