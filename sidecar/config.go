@@ -3,6 +3,7 @@
 package sidecar
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -51,4 +52,9 @@ type Node struct {
 	Address netip.Addr
 	// Kubelet is the kubelet's root folder.
 	Kubelet string
+	// Folder is where pods see their folder; empty: where the chart mounts it. See pods.Options.
+	Folder string
 }
+
+// ErrLeft says that a node's sidecar has ended without releasing its run: all of it stays for the next one.
+var ErrLeft = errors.New("the sidecar has left its run as it is")

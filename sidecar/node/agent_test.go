@@ -21,6 +21,7 @@ import (
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
+	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/node"
 )
 
@@ -100,11 +101,12 @@ type agent struct {
 
 func startAgent(t *testing.T, o node.Options) *agent {
 	t.Helper()
+	leaksNothing(t)
 	dir := t.TempDir()
 	o.Name, o.Address, o.Token, o.Redis = "n1", netip.MustParseAddr("192.0.2.1"), token, "redis://:secret@192.0.2.9"
 	o.State, o.Kubelet = filepath.Join(dir, "s"), filepath.Join(dir, "kubelet")
 	o.Command = []string{os.Args[0]}
-	o.Env = append(os.Environ(), roleVariable+"="+roleStandIn, "GORACE=atexit_sleep_ms=0")
+	o.Env = launchtest.Environment(roleStandIn)
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
