@@ -19,7 +19,11 @@ type plain struct {
 }
 
 func plainClients(b *testing.B, n int) []*plain {
-	url := listenOn(b, open(b, embedded(b), "r"))
+	return plainClientsAt(b, listenOn(b, open(b, embedded(b), "r")), n, "")
+}
+
+// plainClientsAt are clients of a gateway; relays, where the query says so, each with a session of its own.
+func plainClientsAt(b *testing.B, url string, n int, query string) []*plain {
 	host := strings.TrimPrefix(url, "ws://")
 	clients := make([]*plain, n)
 	for i := range clients {
@@ -29,8 +33,12 @@ func plainClients(b *testing.B, n int) []*plain {
 		}
 		b.Cleanup(func() { _ = conn.Close() })
 		clients[i] = &plain{conn, bufio.NewReaderSize(conn, 1<<16)}
-		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", host)
+		target := "/"
+		if query != "" {
+			target = fmt.Sprint("/?client=", i, query, i)
+		}
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", target, host)
 		for line := ""; line != "\r\n"; {
 			if line, err = clients[i].in.ReadString('\n'); err != nil {
 				b.Fatal(err)

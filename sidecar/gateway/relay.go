@@ -79,7 +79,7 @@ func readHead(message []byte) (relayed, error) {
 // natural reads a number from 1 on.
 func natural(digits []byte) (int64, error) {
 	n, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil || n < 1 {
+	if err != nil || n < 1 || digits[0] == '+' {
 		return 0, errHead
 	}
 	return n, nil

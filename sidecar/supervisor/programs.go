@@ -80,7 +80,7 @@ func (p *programs) state(which wire.Ident) (wire.State, error) {
 func (p *programs) launch(ask *wire.Start) error {
 	state := &wire.State{Ident: ask.Ident}
 	env := overlay(p.environ, ask.Env)
-	path, err := lookUp(ask.Path, value(p.environ, "PATH"), value(env, "PATH"))
+	path, err := lookUp(ask.Path, value(env, "PATH"))
 	if err != nil {
 		return err
 	}
@@ -163,22 +163,27 @@ func (p *programs) clear(within time.Duration) (left int, err error) {
 	}
 }
 
-// overlay lays the variables of over above those of under, and leaves out what the cluster puts into every container:
-// an instance has no way there.
+// overlay lays the variables of over above those of under, but for the PATH, which the image knows best. It leaves out
+// what the cluster puts into every container: an instance has no way there.
 func overlay(under, over []string) []string {
-	asked := make(map[string]bool, len(over))
+	const path = "PATH"
+	known := make(map[string]bool, len(over))
+	env := make([]string, 0, len(under)+len(over))
 	for _, variable := range over {
 		name, _, _ := strings.Cut(variable, "=")
-		asked[name] = true
+		if name == path && value(under, path) != "" {
+			continue
+		}
+		known[name] = true
+		env = append(env, variable)
 	}
-	env := make([]string, 0, len(under)+len(over))
 	for _, variable := range under {
 		name, _, _ := strings.Cut(variable, "=")
-		if !asked[name] && !strings.HasPrefix(name, "KUBERNETES_") {
+		if !known[name] && !strings.HasPrefix(name, "KUBERNETES_") {
 			env = append(env, variable)
 		}
 	}
-	return append(env, over...)
+	return env
 }
 
 func value(env []string, name string) string {
@@ -190,23 +195,21 @@ func value(env []string, name string) string {
 	return ""
 }
 
-// lookUp finds a program that has no slash in its name: in the image's own PATH first, then in that of its environment.
-func lookUp(name string, paths ...string) (string, error) {
+// lookUp finds a program that has no slash in its name in the folders of a PATH.
+func lookUp(name, path string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
-	for _, path := range paths {
-		for _, dir := range filepath.SplitList(path) {
-			if !filepath.IsAbs(dir) {
-				continue
-			}
-			file := filepath.Join(dir, name)
-			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && unix.Access(file, unix.X_OK) == nil {
-				return file, nil
-			}
+	for _, dir := range filepath.SplitList(path) {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && unix.Access(file, unix.X_OK) == nil {
+			return file, nil
 		}
 	}
-	return "", fmt.Errorf("there is no program %q in the image's PATH (%s)", name, strings.Join(paths, ":"))
+	return "", fmt.Errorf("there is no program %q in the image's PATH (%s)", name, path)
 }
 
 // openLog opens a log for appending and notes where this start's part begins. A copy under the plan's own name that an
