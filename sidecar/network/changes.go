@@ -93,7 +93,9 @@ func (n *Network) put(all []*change) {
 	if state == nil { // nobody has a seat yet
 		return
 	}
-	n.unsettled = false
+	if n.unsettled = n.held.Load(); n.unsettled {
+		return
+	}
 	for _, force := range n.steps {
 		if err := force(n.ctx, state); err != nil {
 			n.unsettled = true

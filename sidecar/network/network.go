@@ -104,6 +104,7 @@ type Network struct {
 
 	// state is what is in force, nil at first.
 	state atomic.Pointer[links.State]
+	held  atomic.Bool
 
 	health   sync.Mutex
 	baseline []shaper.Health // by shaper
@@ -131,8 +132,8 @@ func (n *Network) start() {
 // Seat says who sits where: all groups of the pipeline in order, whose instances follow each other from slot 0 on. It is
 // to be called after each placement; those are on the network whose slot is there, or is said to be on another node.
 //
-// A network that takes over what another one has left in force on a node leaves all of it so until it is called. Whoever
-// knows what is to be in force asks for that first.
+// A network that takes over what another one has left in force on a node leaves all of it so until it is called, and, on
+// hold, until Resume is.
 func (n *Network) Seat(ctx context.Context, groups []pipelines.Group) error {
 	return n.ask(ctx, &change{seats: true, to: func(a *asked) bool {
 		a.groups = groups
@@ -193,6 +194,17 @@ func (n *Network) Restore(ctx context.Context, slots []int) error {
 		}
 		return changed
 	}})
+}
+
+// Hold has nothing be put in force until Resume: what is asked for meanwhile is admitted or refused, and that it is in
+// force is not waited for. Whoever asks again, one after the other, for all that was in force before a restart doesn't want
+// any of the states on the way.
+func (n *Network) Hold() { n.held.Store(true) }
+
+// Resume puts all in force that was asked for since Hold.
+func (n *Network) Resume(ctx context.Context) error {
+	n.held.Store(false)
+	return n.ask(ctx, &change{to: func(*asked) bool { return true }})
 }
 
 // State is what is in force; nil before anybody has a seat.

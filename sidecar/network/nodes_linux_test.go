@@ -252,9 +252,12 @@ func TestTakenOver(t *testing.T) {
 			s.open(1)
 			about(t, "before anything is asked", delay(t, moved, other), -1)
 			n := s.networks[1]
-			ok(t, n.SetStage(ctx, stage))
-			about(t, "still", delay(t, moved, other), -1)
+			n.Hold()
 			ok(t, n.Seat(ctx, s.groups()))
+			ok(t, n.SetStage(ctx, pipelines.Network{}))
+			about(t, "on hold", delay(t, moved, other), -1)
+			ok(t, n.SetStage(ctx, stage))
+			ok(t, n.Resume(ctx))
 			about(t, "dropped", delay(t, moved, other), -1)
 			about(t, fmt.Sprint("taken over ", round), delay(t, s.endpoint(0, s.own(0)), moved), 30*time.Millisecond)
 		}
