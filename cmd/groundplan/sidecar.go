@@ -41,7 +41,7 @@ func (a *app) sidecarCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&folder, "folder", "", "folder of the run")
 	cmd.Flags().Uint64Var(&seed, "seed", 0, "seed of the run")
-	cmd.AddCommand(a.sidecarNodeCommand(), a.sidecarRunCommand())
+	cmd.AddCommand(a.sidecarNodeCommand(), a.sidecarRunCommand(), a.sidecarCheckCommand())
 	return cmd
 }
 
