@@ -137,6 +137,7 @@ func (p *player) rounds() error {
 	}
 	var seqs []int
 	for round := range rounds {
+		began := time.Now()
 		seq, err := p.ask(`"publish":{"topic":%q,"payload":{"who":%q,"round":%d}}`, p.prefix+"topics:rounds", p.name, round)
 		if err != nil {
 			return err
@@ -144,6 +145,9 @@ func (p *player) rounds() error {
 		seqs = append(seqs, seq)
 		if err := p.meet(fmt.Sprintf("round-%d", round)); err != nil {
 			return err
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			fmt.Printf("round %d took %v, from %v on\n", round, took, began)
 		}
 		time.Sleep(pause)
 	}

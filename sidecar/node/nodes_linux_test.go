@@ -232,9 +232,18 @@ func (m *machine) startPod(slot int) {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS}
 	m.start(m.Pods[slot], cmd)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if _ = cmd.Wait(); m.t.Context().Err() == nil {
+			fmt.Fprintln(os.Stderr, time.Now(), pod.Name, "has ended:", cmd.ProcessState)
+		}
+	}()
 	m.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		if <-ended; cmd.ProcessState.ExitCode() != -1 {
+			m.t.Errorf("%s has ended: %v", pod.Name, cmd.ProcessState)
+		}
 	})
 }
 
