@@ -82,7 +82,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "pipelines", Title: "Pipelines:"}, &cobra.Group{ID: "runs", Title: "Runs:"}, &cobra.Group{ID: "machine", Title: "Services and machine:"})
 	root.SetHelpCommandGroupID("machine")
 	root.SetCompletionCommandGroupID("machine")
-	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.importCommand(), a.schemaCommand())
+	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.importCommand(), a.capacityCommand(), a.schemaCommand())
 	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.compareCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
 	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())
 	completionCommand(root)
@@ -144,7 +144,7 @@ func (s *setting) Set(value string) error {
 }
 
 // later are commands of the language that don't exist yet: asking for one is no typing error.
-var later = []string{"report", "suite", "capacity"}
+var later = []string{"report", "suite"}
 
 // noSuchCommand refuses words that are no command, with the nearest one that is.
 func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
