@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 	"github.com/groundplan/groundplan/sidecar/keeper/events"
 	"github.com/groundplan/groundplan/sidecar/keeper/outcome"
@@ -184,10 +185,12 @@ func (s *stage) recallStep(what step) {
 		s.recallAct(*what.Act)
 	case what.Began != nil:
 		s.past[what.Began.Event] = events.Past{Began: what.Began.Time, Instances: what.Began.Instances}
+		s.recallText(what.Began.Event, events.Began)
 	case what.Ended != nil:
 		past := s.past[what.Ended.Event]
 		past.Ended = what.Ended.Time
 		s.past[what.Ended.Event] = past
+		s.recallText(what.Ended.Event, events.Ended)
 		s.recallEnd(what.Ended.Event)
 	default:
 		s.recallMember(what)
@@ -237,6 +240,14 @@ func (s *stage) recallAct(a act) {
 				m.paused = true
 			}
 		}
+	}
+}
+
+// recallText has the status tell of an event what it told before.
+func (s *stage) recallText(event string, what events.What) {
+	i := slices.IndexFunc(s.ask.Events, func(e pipelines.Event) bool { return e.Name == event })
+	if i >= 0 && s.leads() {
+		s.now.Event = sentence(events.Happening{Event: s.ask.Events[i], What: what, Instances: s.past[event].Instances}, s.spread())
 	}
 }
 
