@@ -17,7 +17,7 @@ type clock struct {
 	conn   *net.UDPConn
 	at     netip.AddrPort
 	done   sync.WaitGroup
-	// ahead is by how much it is wrong, for tests.
+	// ahead is by how much it is ahead of the machine's: tests have only one machine.
 	ahead time.Duration
 }
 
@@ -30,9 +30,9 @@ const (
 	answerSize   = questionSize + 16
 )
 
-// openClock opens one in a router.
-func openClock(inside func(func() error) error, at netip.Addr) (*clock, error) {
-	c := &clock{inside: inside}
+// openClock opens one in a router, that much ahead of the machine's.
+func openClock(inside func(func() error) error, at netip.Addr, ahead time.Duration) (*clock, error) {
+	c := &clock{inside: inside, ahead: ahead}
 	err := inside(func() (err error) {
 		c.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
 		return err

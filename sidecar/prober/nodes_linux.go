@@ -123,7 +123,7 @@ func meet(ctx context.Context, w *probing, round string) (*party, error) {
 		sent: newLedger[*record](), poured: newLedger[Rate](),
 	}
 	var err error
-	if p.clock, err = openClock(p.Router, p.Address); err != nil {
+	if p.clock, err = openClock(p.Router, p.Address, 0); err != nil {
 		return p, err
 	}
 	own := introduction{Node: p.Node, Clock: p.clock.at, Ports: map[int]ports{}, Failed: map[int]string{}}
