@@ -51,6 +51,7 @@ func (p *pod) connect() (_ *link, gone string) {
 		if err == nil {
 			if why := p.meet(l); why != "" {
 				l.close()
+				l.letGo()
 				return nil, why
 			}
 			return l, ""
@@ -74,6 +75,7 @@ func (p *pod) connect() (_ *link, gone string) {
 func (p *pod) hopeless(err error, after time.Duration) string {
 	p.mu.Lock()
 	known, bye := p.boot != "", p.bye
+	ended := p.latest != nil && !p.latest.alive()
 	p.mu.Unlock()
 	_, folder := os.Lstat(p.path)
 	vanished := errors.Is(folder, fs.ErrNotExist)
@@ -82,7 +84,7 @@ func (p *pod) hopeless(err error, after time.Duration) string {
 		return "its pod was deleted"
 	case bye != "":
 		return bye
-	case known && after > againWithin:
+	case ended || known && after > againWithin:
 		return fmt.Sprintf("its pod's supervisor has ended, by eviction, for want of memory or because the pod was deleted (%v)", plain(err))
 	case !known && after > firstWithin && vanished:
 		return fmt.Sprintf("its pod has no folder on this node: %s is not there", p.path)
@@ -108,7 +110,10 @@ func (p *pod) meet(l *link) (gone string) {
 	if p.boot != "" && p.boot != l.hello.Boot {
 		return "its pod's supervisor was started anew, and what ran before is gone"
 	}
-	p.boot, p.link, p.trouble = l.hello.Boot, l, nil
+	if p.latest != nil {
+		p.latest.letGo()
+	}
+	p.boot, p.link, p.latest, p.trouble = l.hello.Boot, l, l, nil
 	p.changedLocked()
 	return ""
 }
@@ -197,7 +202,15 @@ func (p *pod) lose(why string) {
 }
 
 // abandon lets go of the pod. Nobody is told of what ends there from now on.
-func (p *pod) abandon() { p.cancel() }
+func (p *pod) abandon() {
+	p.cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.latest != nil {
+		p.latest.letGo()
+		p.latest = nil
+	}
+}
 
 // namespace opens the network namespace of the supervisor. A plan could have put another socket in its place, and had the
 // number of its process become another's: so it is asked of the process itself whether it has the pod's folder where

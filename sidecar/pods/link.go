@@ -49,6 +49,7 @@ func connect(folder string) (*link, error) {
 	l := &link{conn: c, in: wire.NewReader(c), waiting: make(map[int64]chan wire.Answer)}
 	if err := l.greet(); err != nil {
 		l.close()
+		l.letGo()
 		return nil, err
 	}
 	return l, nil
@@ -89,9 +90,6 @@ func (l *link) greet() error {
 // close ends the connection and whatever waits for an answer.
 func (l *link) close() {
 	_ = l.conn.Close()
-	if l.pidfd != nil {
-		_ = l.pidfd.Close()
-	}
 	l.mu.Lock()
 	waiting := l.waiting
 	l.waiting = nil
@@ -175,9 +173,18 @@ func (l *link) forget(id int64) {
 	l.mu.Unlock()
 }
 
-// alive says whether the process that listened is still there.
+// alive says whether the process that listened has not ended.
 func (l *link) alive() bool {
-	return unix.PidfdSendSignal(int(l.pidfd.Fd()), 0, nil, 0) == nil
+	polled := []unix.PollFd{{Fd: int32(l.pidfd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(polled, 0)
+	return n == 0 || errors.Is(err, unix.EINTR)
+}
+
+// letGo lets go of the process.
+func (l *link) letGo() {
+	if l.pidfd != nil {
+		_ = l.pidfd.Close()
+	}
 }
 
 // process is where /proc shows something of the process that listened.

@@ -32,6 +32,8 @@ type pod struct {
 	mu sync.Mutex
 	// link is the connection with its supervisor; nil while there is none.
 	link *link
+	// latest is the last link that there was: its process is held on to, to see whether it has ended.
+	latest *link
 	// changed is closed, and made anew, when link or lost have changed.
 	changed chan struct{}
 	boot    string // of the first supervisor that answered; empty before

@@ -152,17 +152,21 @@ func (s *server) answer(ask *wire.Request) wire.Answer {
 	return a
 }
 
-// ended tells everybody who is connected of an end.
+// ended tells everybody who is connected of an end, but not of what this process itself does when the pod is to end: that
+// says nothing about the program.
 func (s *server) ended(state wire.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
 	for c := range s.conns {
 		c.say(wire.Answer{Ended: &state})
 	}
 }
 
-// close says goodbye to everybody and hangs up.
-func (s *server) close(why string) {
+// goodbye says why this ends, as the last that anybody hears.
+func (s *server) goodbye(why string) {
 	s.mu.Lock()
 	s.over = true
 	for c := range s.conns {
@@ -171,6 +175,10 @@ func (s *server) close(why string) {
 		_ = c.SetReadDeadline(time.Now())
 	}
 	s.mu.Unlock()
+}
+
+// wait returns once everybody has heard that, or doesn't listen.
+func (s *server) wait() {
 	said := make(chan struct{})
 	go func() {
 		defer close(said)

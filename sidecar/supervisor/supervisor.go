@@ -79,8 +79,9 @@ func Run() error {
 	case err = <-failed:
 		why = fmt.Sprintf("its supervisor has failed: %v", err)
 	}
+	s.goodbye(why)
 	_, killed := signalOthers(unix.SIGKILL)
-	s.close(why)
+	s.wait()
 	return errors.Join(err, killed)
 }
 
@@ -88,7 +89,6 @@ func Run() error {
 func spare() {
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(25)
-	debug.SetMemoryLimit(5 << 20)
 }
 
 func newServer(folder, sync string, log func(string, ...any)) *server {

@@ -28,30 +28,30 @@ var errHead = fmt.Errorf("that is no head of an HTTP message of at most %d bytes
 // readHead reads up to the empty line.
 func readHead(in *bufio.Reader) (head, error) {
 	h := head{values: make(map[string]string)}
-	for {
-		line, err := in.ReadSlice('\n')
-		h.raw = append(h.raw, line...)
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return h, within(err)
-		}
-		if len(h.raw) > longestHead {
+	for begin := 0; ; {
+		part, err := in.ReadSlice('\n')
+		if h.raw = append(h.raw, part...); len(h.raw) > longestHead {
 			return h, errHead
 		}
-		if err != nil { // a long line; what is looked at has none
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
-		text := strings.TrimRight(string(line), "\r\n")
-		if h.fields == nil {
-			if h.fields = strings.SplitN(text, " ", 3); len(h.fields) < 2 {
+		if err != nil {
+			return h, within(err)
+		}
+		line := strings.TrimRight(string(h.raw[begin:]), "\r\n")
+		begin = len(h.raw)
+		switch {
+		case h.fields == nil:
+			if h.fields = strings.SplitN(line, " ", 3); len(h.fields) < 2 {
 				return h, errHead
 			}
-			continue
-		}
-		if text == "" {
+		case line == "":
 			return h, nil
+		default:
+			name, value, _ := strings.Cut(line, ":")
+			h.values[strings.ToLower(name)] = strings.TrimSpace(value)
 		}
-		name, value, _ := strings.Cut(text, ":")
-		h.values[strings.ToLower(name)] = strings.TrimSpace(value)
 	}
 }
 
