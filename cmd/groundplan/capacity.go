@@ -213,8 +213,8 @@ func (a *app) sayCapacity(answer capacityAnswer) error {
 			a.tell("  %s %s: %s", a.say.Paint(terminal.Yellow, "!"), g.Name, note)
 		}
 	}
-	a.tell("  Measured in run %s, on this machine. EACH has the supervisor (%s), the pod's sandbox (%s) and its network (%s) in it.",
-		answer.Run, report.Bytes(capacity.SupervisorMemory), report.Bytes(capacity.SandboxMemory), report.Bytes(capacity.NetworkMemory))
+	a.tell("  Measured in run %s, on this machine. EACH has the supervisor's share (up to %s), the pod's sandbox (%s) and its network (%s) in it.",
+		answer.Run, report.Bytes(capacity.SupervisorShare), report.Bytes(capacity.SandboxMemory), report.Bytes(capacity.NetworkMemory))
 	a.tell("  Prices in US dollars as of %s: check them. They leave out disks, traffic, tax, and whatever quota the account has.", answer.Prices)
 	return nil
 }

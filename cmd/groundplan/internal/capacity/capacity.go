@@ -12,12 +12,14 @@ import (
 	"github.com/groundplan/groundplan/runs"
 )
 
-// What an instance takes on a cluster beside its own program, in bytes. docs/performance.md has how it was measured.
+// What an instance takes on a cluster beside its own program, in bytes. docs/performance.md has what was measured.
 const (
-	// SupervisorMemory is the supervisor's, in the instance's own container: it counts against its limit.
-	SupervisorMemory = 6 << 20
-	// SandboxMemory is the pod's sandbox (the container runtime's shim and the pause program), outside of the container.
-	SandboxMemory = 12 << 20
+	// SupervisorMemory is the supervisor's, in the instance's own container. SupervisorShare is what a pod asks for it, on
+	// top of what the group declares.
+	SupervisorMemory = 5 << 20
+	SupervisorShare  = 16 << 20
+	// SandboxMemory is the pod's sandbox (the container runtime's shim and the pause program), which no pod asks for.
+	SandboxMemory = 5 << 20
 	// NetworkMemory is the kernel's for a pod's namespaces and interfaces, and the sidecar's for the instance.
 	NetworkMemory = 256 << 10
 )
@@ -84,12 +86,12 @@ func (g *Group) count(declared pipelines.Group, headroom float64, largest Group)
 	}
 	more := func(n int64) int64 { return int64(math.Ceil(float64(n) * (1 + headroom))) }
 	need := more(peak) + SupervisorMemory
-	g.Memory, g.CPU = need, max(more(busy), leastCPU)
+	g.Memory, g.CPU = max(need, SupervisorShare), max(more(busy), leastCPU)
 	if declared.Memory > 0 {
-		g.Memory = int64(declared.Memory)
+		g.Memory = int64(declared.Memory) + SupervisorShare
 		if peak+SupervisorMemory > g.Memory {
-			g.note(fmt.Sprintf("the file gives an instance %s, and one took %s with its supervisor: on a cluster it would be killed (OOM); declare at least %s",
-				declared.Memory, pipelines.Size(roundUp(peak+SupervisorMemory)), pipelines.Size(roundUp(need))))
+			g.note(fmt.Sprintf("one took %s, and the file gives an instance %s: on a cluster it would be killed for it; declare at least %s",
+				pipelines.Size(roundUp(peak)), declared.Memory, pipelines.Size(roundUp(more(peak)))))
 		}
 	}
 	g.Memory += SandboxMemory + NetworkMemory

@@ -140,7 +140,7 @@ func TestGroups(t *testing.T) {
 	got := Groups(p, map[string]runs.Group{
 		"plain":    measured(100*mib, 20, 40, 3),
 		"declared": measured(10*mib, 1, 100, 3),
-		"greedy":   measured(10*mib, 0, 0.02, 2),
+		"greedy":   measured(20*mib, 0, 0.02, 2),
 	}, 0.5, 1001)
 	pod := int64(SandboxMemory + NetworkMemory)
 	for i, want := range []struct {
@@ -149,9 +149,9 @@ func TestGroups(t *testing.T) {
 		notes       string
 	}{
 		{601, 150*mib + SupervisorMemory + pod, 750, ""},
-		{300, 64*mib + pod, 250, ""},
-		{50, 8*mib + pod, 1, "the file gives an instance 8Mi, and one took 16Mi with its supervisor: on a cluster it would be killed (OOM); " +
-			"declare at least 21Mi|1 of 3 measured instances did not succeed: what they would have taken later is not known"},
+		{300, 64*mib + SupervisorShare + pod, 250, ""},
+		{50, 8*mib + SupervisorShare + pod, 1, "one took 20Mi, and the file gives an instance 8Mi: on a cluster it would be killed for it; " +
+			"declare at least 30Mi|1 of 3 measured instances did not succeed: what they would have taken later is not known"},
 		{50, 150*mib + SupervisorMemory + pod, 750, "it takes no part in the stage that was measured: counted like the largest group that does " +
 			"(--stage chooses another)"},
 	} {
