@@ -247,7 +247,7 @@ func TestFailuresOverNodes(t *testing.T) {
 func TestSidecarAway(t *testing.T) {
 	b := newBench(t, 2, 4)
 	b.nodes.Fate = func(string, control.Instance, control.RunStage) simulated.Fate {
-		return simulated.Fate{After: 300 * time.Millisecond}
+		return simulated.Fate{After: 500 * time.Millisecond}
 	}
 	b.want(b.schedule(), stage.Passed)
 	done := make(chan stage.Result, 1)
@@ -258,7 +258,7 @@ func TestSidecarAway(t *testing.T) {
 		}
 		done <- result
 	}()
-	time.Sleep(100 * time.Millisecond)
+	b.running(4)
 	b.nodes.Away("n1", true)
 	time.Sleep(400 * time.Millisecond)
 	b.nodes.Away("n1", false)
@@ -291,7 +291,7 @@ func TestNodeIsLost(t *testing.T) {
 		}
 		done <- result
 	}()
-	time.Sleep(200 * time.Millisecond)
+	b.running(6)
 	b.nodes.Away("n1", true)
 	b.unready("n1")
 	select {
@@ -331,7 +331,7 @@ func TestCancel(t *testing.T) {
 		_, err := b.ground.Run(ctx, in, b.report)
 		done <- err
 	}()
-	time.Sleep(200 * time.Millisecond)
+	b.running(9)
 	cancel(left)
 	since := time.Now()
 	if err := <-done; !errors.Is(err, left) {

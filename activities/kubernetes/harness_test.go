@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -165,6 +166,21 @@ func (b *bench) report(p stage.Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.progress = append(b.progress, p)
+}
+
+// running waits until so many instances were seen to run at once.
+func (b *bench) running(count int) {
+	b.Helper()
+	for range 1000 {
+		b.mu.Lock()
+		seen := slices.ContainsFunc(b.progress, func(p stage.Progress) bool { return p.Running == count })
+		b.mu.Unlock()
+		if seen {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.Fatalf("%d instances never ran", count)
 }
 
 func (b *bench) stage(s pipelines.Stage, attempt int) stage.Input {

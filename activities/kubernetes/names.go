@@ -18,6 +18,7 @@ const (
 	labelGroup     = "groundplan.dev/group"
 	labelIndex     = "groundplan.dev/index"
 	labelSlot      = "groundplan.dev/slot"
+	labelTogether  = "groundplan.dev/together"
 
 	componentInstance = "instance"
 	componentSidecar  = "sidecar"
@@ -30,9 +31,11 @@ const (
 const longestLabel = 63
 
 // podName is the name of an instance's pod, and ownerName that of the object that owns all pods of a run. They are DNS
-// labels, follow from what they are of, and are the only ones.
+// labels, follow from what they are of, and are the only ones: what stands before the hash may be the same for group 1-eu
+// of run a and group eu of run a-1.
 func podName(run, group string, index int) string {
-	return dnsLabel(run + "-" + group + "-" + strconv.Itoa(index))
+	number := strconv.Itoa(index)
+	return cut(plain(run+"-"+group+"-"+number), run+"/"+group+"/"+number, 4)
 }
 
 func ownerName(run string) string { return dnsLabel("groundplan-" + run) }
@@ -49,6 +52,15 @@ func hostname(group string, index int) string {
 
 // dnsLabel makes a DNS label of a text. One that had to be changed for it ends in a hash of the whole.
 func dnsLabel(text string) string {
+	label := plain(text)
+	if label == text && len(label) <= longestLabel {
+		return label
+	}
+	return cut(label, text, 5)
+}
+
+// plain has only the letters of DNS labels.
+func plain(text string) string {
 	label := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-':
@@ -58,18 +70,14 @@ func dnsLabel(text string) string {
 		}
 		return '-'
 	}, text)
-	label = strings.Trim(label, "-")
-	if label == text && len(label) <= longestLabel {
-		return label
-	}
-	return cut(label, text, 5)
+	return strings.Trim(label, "-")
 }
 
 // cut shortens a label so that the first bytes of a hash of whole fit behind it.
 func cut(label, whole string, hash int) string {
 	sum := sha256.Sum256([]byte(whole))
-	tail := "-" + hex.EncodeToString(sum[:hash])
-	return strings.TrimRight(label[:min(len(label), longestLabel-len(tail))], "-") + tail
+	tail := hex.EncodeToString(sum[:hash])
+	return strings.TrimLeft(strings.TrimRight(label[:min(len(label), longestLabel-len(tail)-1)], "-._")+"-"+tail, "-")
 }
 
 // runLabel is the value of labelRun. Ids of runs may begin and end with signs that values of labels may not.

@@ -63,6 +63,8 @@ type mold struct {
 	tolerations  []corev1.Toleration
 	// avoid are the nodes that instances may not go to, because nothing serves them there.
 	avoid []string
+	// together is group → the name of what it has to share a node with.
+	together map[string]string
 }
 
 // made is a hash of what the pods of a group are made from.
@@ -88,6 +90,9 @@ func (m *mold) pod(s seat) *corev1.Pod {
 		},
 		Annotations: map[string]string{annotationMade: m.made(s.group)},
 	}
+	if with := m.together[s.group.Name]; with != "" {
+		meta.Labels[labelTogether] = with
+	}
 	if m.owner != nil {
 		meta.OwnerReferences = []metav1.OwnerReference{*m.owner}
 	}
@@ -100,7 +105,7 @@ func (m *mold) pod(s seat) *corev1.Pod {
 		EnableServiceLinks:            &no,
 		NodeSelector:                  m.nodeSelector,
 		Tolerations:                   m.tolerations,
-		Affinity:                      m.affinity(),
+		Affinity:                      m.affinity(s.group.Name),
 		HostAliases:                   []corev1.HostAlias{{IP: "127.0.0.1", Hostnames: []string{syncHost}}},
 		SecurityContext: &corev1.PodSecurityContext{
 			RunAsNonRoot: new(true), RunAsUser: &uid, RunAsGroup: &uid,
@@ -122,16 +127,26 @@ func (m *mold) pod(s seat) *corev1.Pod {
 	}}
 }
 
-// affinity keeps instances off the nodes that nothing serves them on.
-func (m *mold) affinity() *corev1.Affinity {
-	if len(m.avoid) == 0 {
+// affinity keeps instances off the nodes that nothing serves them on, and those together that have to be.
+func (m *mold) affinity(group string) *corev1.Affinity {
+	var affinity corev1.Affinity
+	if len(m.avoid) > 0 {
+		affinity.NodeAffinity = &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{
+				{Key: "metadata.name", Operator: corev1.NodeSelectorOpNotIn, Values: m.avoid},
+			}}},
+		}}
+	}
+	if with := m.together[group]; with != "" {
+		affinity.PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{labelRun: runLabel(m.run.ID), labelTogether: with}},
+			TopologyKey:   corev1.LabelHostname,
+		}}}
+	}
+	if affinity == (corev1.Affinity{}) {
 		return nil
 	}
-	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
-		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{
-			{Key: "metadata.name", Operator: corev1.NodeSelectorOpNotIn, Values: m.avoid},
-		}}},
-	}}}
+	return &affinity
 }
 
 // harmless is what PodSecurity's restricted profile asks of a container.

@@ -28,6 +28,8 @@ type trouble struct {
 	// Since is when it was first seen; pulls counts how often the image could not be pulled.
 	Since time.Time
 	pulls int
+	// vague says that Text has no reason in it.
+	vague bool
 	// Patience is how long it may stay, since it may pass; 0: it stays.
 	Patience time.Duration
 	// Ended says that the pod has come to its end: there is nothing to wait for.
@@ -57,8 +59,8 @@ func troubleOf(p *corev1.Pod, before trouble, now time.Time) trouble {
 		if t.pulls > 1 || pullIsFinal(t.Text) || pullIsFinal(before.Text) && same {
 			t.Patience = 0
 		}
-		if t.Reason == "ImagePullBackOff" && same && before.Reason != "" && !strings.Contains(t.Text, ": ") {
-			t.Text = before.Text // the back-off repeats less than the error said
+		if t.vague && same {
+			t.Text = before.Text // the back-off doesn't always repeat what the error said
 		}
 	}
 	return t
@@ -96,7 +98,8 @@ func waiting(c corev1.ContainerStatus, node string) trouble {
 	case "", "ContainerCreating", "PodInitializing":
 		return trouble{}
 	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable":
-		t := trouble{Reason: w.Reason, Text: fmt.Sprintf("the image %s can't be pulled: %s", c.Image, pullMessage(w.Message, c.Image)), Patience: pullsFor}
+		why := pullMessage(w.Message)
+		t := trouble{Reason: w.Reason, Text: fmt.Sprintf("the image %s can't be pulled: %s", c.Image, first(why, "the kubelet waits before it tries again")), Patience: pullsFor, vague: why == ""}
 		if w.Reason == "InvalidImageName" || w.Reason == "ErrImageNeverPull" {
 			t.Patience = 0
 		}
@@ -166,8 +169,8 @@ func pullIsFinal(text string) bool { return finalPulls.MatchString(text) }
 // pullNoise is what every layer between registry and kubelet puts around the reason.
 var pullNoise = regexp.MustCompile(`^(Back-off pulling image "[^"]*"(: )?|ErrImagePull: |rpc error: code = \w+ desc = |failed to pull and unpack image "[^"]*": |failed to resolve (reference|image) "[^"]*": |failed to pull image "[^"]*": |[^ ]+: (not found)$)`)
 
-// pullMessage is the reason in it.
-func pullMessage(message, image string) string {
+// pullMessage is the reason in it; empty when there is none.
+func pullMessage(message string) string {
 	text := strings.TrimSpace(message)
 	for {
 		shorter := pullNoise.ReplaceAllString(text, "$4")
@@ -175,9 +178,6 @@ func pullMessage(message, image string) string {
 			break
 		}
 		text = shorter
-	}
-	if text == "" {
-		return "the kubelet waits before it tries again"
 	}
 	return sentence(text)
 }
