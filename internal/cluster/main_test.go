@@ -228,7 +228,7 @@ func played(t *testing.T, answers map[string]func(w http.ResponseWriter, body ma
 			return
 		}
 		var body map[string]any
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil && err != io.EOF {
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil && !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 		answer(w, body)

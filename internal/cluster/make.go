@@ -100,7 +100,7 @@ func (c *cluster) make() error {
 			return err
 		}
 	}
-	if err := cgroups.Make(c.Group()); err != nil {
+	if err := cgroups.Make(c.group("")); err != nil {
 		return err
 	}
 	if err := c.namespaces().Prepare(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -111,8 +112,8 @@ func (c *cluster) namespaces() namespaces.Folder { return namespaces.Folder(c.pa
 
 func (c *cluster) kubeconfig() string { return c.path("keys", "admin.kubeconfig") }
 
-// group is the control group of a server.
-func (c *cluster) group(server string) string { return c.Group() + "/servers/" + server }
+// group is the control group of a server; that of all servers when none is named.
+func (c *cluster) group(server string) string { return path.Join(c.Group(), "servers", server) }
 
 func (c *cluster) servers() servers.Folder {
 	return servers.Folder{Records: c.path("servers"), Logs: c.path("logs"), Wrap: func(s layout.Server) []string {

@@ -19,9 +19,12 @@ import (
 
 const mounted = "/sys/fs/cgroup"
 
-// kept is the hierarchy of the first version in which a server's own group is made: its children stay in it, and it counts
-// what they use.
-const kept = "cpuacct"
+// accounts is the hierarchy of the first version that counts what a server and its children use; joined are those in which
+// it has a group of its own. Its share of the processor is that of a cluster's servers, whatever pods and everybody else
+// do; memory is where a kubelet looks for it, too.
+const accounts = "cpuacct"
+
+var joined = []string{accounts, "cpu", "memory"}
 
 // weight is the share of the processor that a cluster has beside everything else that runs outside of any group, which has
 // 1024 a process. With the default, all pods together would weigh as one such process.
@@ -100,21 +103,32 @@ func prepare(parent, at string) error {
 	return os.WriteFile(shares, []byte(weight), 0)
 }
 
-// server is the folder of the group of one process and its children.
+// server is the folder of the group that counts what one process and its children use.
 func server(group string) string {
 	if unified() {
 		return filepath.Join(mounted, group)
 	}
-	return filepath.Join(mounted, kept, group)
+	return filepath.Join(mounted, accounts, group)
 }
 
 // Join puts the calling process into a group of its own, which is made: its children stay in it.
 func Join(group string) error {
-	folder := server(group)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("making the control group %s: %w", group, err)
+	folders := []string{server(group)}
+	if !unified() {
+		folders = folders[:0]
+		for _, hierarchy := range joined {
+			folders = append(folders, filepath.Join(mounted, hierarchy, group))
+		}
 	}
-	return os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
+	for _, folder := range folders {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("making the control group %s: %w", group, err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+			return fmt.Errorf("joining the control group %s: %w", group, err)
+		}
+	}
+	return nil
 }
 
 // Used is the processor time that all processes ever used that were in a server's group.
