@@ -205,6 +205,59 @@ func TestInForceOverNodes(t *testing.T) {
 	})
 }
 
+// A node with 100 of 10,000 instances, in four regions.
+func TestTenThousandOverNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: not with -short")
+	}
+	launchtest.Options{Flat: true}.InSidecar(t, func(t *testing.T) {
+		if conformance.Rootless() {
+			t.Skip("who works on a node is root there")
+		}
+		const nodes, each = 100, 100
+		c := fabrictest.Bare(t, fabrictest.Options{Nodes: 1, PerNode: each, Isolate: true})
+		for i := 1; i < nodes; i++ {
+			c.Peers = append(c.Peers, control.Peer{
+				Name: fmt.Sprint("far", i), Address: netip.AddrFrom4([4]byte{192, 168, 9, byte(i)}), Slots: [][2]int{{i * each, (i+1)*each - 1}},
+			})
+		}
+		ctx, began := t.Context(), time.Now()
+		took := func(what string) {
+			t.Logf("%s: %v", what, time.Since(began).Round(100*time.Microsecond))
+			began = time.Now()
+		}
+		c.Nodes[0].Open()
+		took("a fabric that knows 99 other nodes")
+		c.Nodes[0].Fill()
+		took("100 pods added")
+		n, err := New(c.Nodes[0].Fabric, Options{Shaper: os.Getenv("GROUNDPLAN_SHAPER")})
+		ok(t, err)
+		t.Cleanup(func() {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		regions := []string{"eu", "us", "ap", "sa"}
+		var all []pipelines.Group
+		for _, r := range regions {
+			all = append(all, pipelines.Group{Name: r, Instances: nodes * each / 4, Region: r})
+		}
+		began = time.Now()
+		ok(t, n.Seat(ctx, all))
+		took("seats of 10,000")
+		ok(t, n.SetStage(ctx, matrix(regions)))
+		took("matrix of four regions")
+		ok(t, n.Begin(ctx, partition("split", regions[:2], regions[2:])))
+		took("partition")
+		ok(t, n.End(ctx, "split"))
+		took("healing")
+		for slot := 200; slot < 300; slot++ {
+			ok(t, n.Move(ctx, slot, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 200, byte(slot - 199)}), 16)))
+		}
+		took("100 moves elsewhere, one after the other")
+	})
+}
+
 func TestMoveOverNodes(t *testing.T) {
 	overNodes(t, 3, func(t *testing.T, s *spread) {
 		ctx := t.Context()

@@ -47,8 +47,7 @@ type party struct {
 	*Together
 	round string
 	clock *clock
-	// self is this node's place among all, and nodes are what they have said of themselves.
-	self  int
+	// nodes are what all have said of themselves.
 	nodes []introduction
 	// far are the other ends of pairs that have one end here, by pair, and inboxes what comes in from them.
 	far     map[int]far
@@ -120,18 +119,34 @@ func (w *probing) probeTogether(ctx context.Context, round string, floods []bool
 func meet(ctx context.Context, w *probing, round string) (*party, error) {
 	p := &party{
 		Together: w.Together, round: round, far: map[int]far{}, inboxes: map[int]*inbox{},
-		sent: newLedger[*record](), poured: newLedger[Rate](),
+		sent: newLedger[*record](), poured: newLedger[Rate](), mine: make([]bool, len(w.pairs)),
 	}
 	var err error
 	if p.clock, err = openClock(p.Router, p.Address, 0); err != nil {
 		return p, err
 	}
-	own := introduction{Node: p.Node, Clock: p.clock.at, Ports: map[int]ports{}, Failed: map[int]string{}}
-	p.mine = make([]bool, len(w.pairs))
+	if p.nodes, err = exchange(ctx, p, "open", p.introduce(ctx, w)); err != nil {
+		return p, err
+	}
+	for n, other := range p.nodes {
+		if other.Clock != p.clock.at {
+			p.know(w, n, other)
+		}
+	}
 	for i := range w.pairs {
-		pair := &w.pairs[i]
-		p.mine[i] = w.sends(i)
-		sends, receives := p.Here(pair.from.Slot), p.Here(pair.to.Slot)
+		if _, known := p.far[i]; p.mine[i] && !p.Here(w.pairs[i].to.Slot) && !known && w.found[i].failure == nil {
+			w.found[i].failure = errors.New("no node says that it has the receiver")
+		}
+	}
+	return p, nil
+}
+
+// introduce opens the ends of pairs that are here, and says where they are to those who have the others.
+func (p *party) introduce(ctx context.Context, w *probing) introduction {
+	own := introduction{Node: p.Node, Clock: p.clock.at, Ports: map[int]ports{}, Failed: map[int]string{}}
+	for i := range w.pairs {
+		sends, receives := w.sends(i), p.Here(w.pairs[i].to.Slot)
+		p.mine[i] = sends
 		if !sends && !receives {
 			continue
 		}
@@ -139,35 +154,26 @@ func meet(ctx context.Context, w *probing, round string) (*party, error) {
 			w.found[i].failure, own.Failed[i] = err, err.Error()
 			continue
 		}
-		if end := w.endpoints[i][0]; !receives {
-			own.Ports[i] = end.ports()
-		}
-		if end := w.endpoints[i][1]; !sends {
-			own.Ports[i], p.inboxes[i] = end.ports(), newInbox(p)
-		}
-	}
-	said, err := exchange(ctx, p, "open", own)
-	p.nodes = said
-	for n, other := range said {
-		if other.Clock == own.Clock {
-			p.self = n
-			continue
-		}
-		for i, at := range other.Ports {
-			p.far[i] = far{at, n}
-		}
-		for i, why := range other.Failed {
-			if w.sendsAny(i) && w.found[i].failure == nil {
-				w.found[i].failure = errors.New(why)
-			}
+		switch {
+		case !receives:
+			own.Ports[i] = w.endpoints[i][0].ports()
+		case !sends:
+			own.Ports[i], p.inboxes[i] = w.endpoints[i][1].ports(), newInbox(p)
 		}
 	}
-	for i := range w.pairs {
-		if _, known := p.far[i]; w.sends(i) && !p.Here(w.pairs[i].to.Slot) && !known && w.found[i].failure == nil {
-			w.found[i].failure = errors.New("no node says that it has the receiver")
+	return own
+}
+
+// know takes in what another node says of itself.
+func (p *party) know(w *probing, node int, other introduction) {
+	for i, at := range other.Ports {
+		p.far[i] = far{at, node}
+	}
+	for i, why := range other.Failed {
+		if w.sendsAny(i) && w.found[i].failure == nil {
+			w.found[i].failure = errors.New(why)
 		}
 	}
-	return p, err
 }
 
 // sendsAny is sends for a number that another node has said.
