@@ -61,8 +61,11 @@ func (e *execution) input(s pipelines.Stage, deadline time.Time) stage.Input {
 		Parameters: p.Parameters, Cell: p.Cell, Env: p.Env,
 		Deadline: deadline,
 	}
-	if s.Kind == pipelines.KindCollect {
+	switch s.Kind {
+	case pipelines.KindCollect:
 		in.Stages = slices.Clone(e.results)
+	case pipelines.KindSchedule:
+		in.Together = p.Together()
 	}
 	return in
 }

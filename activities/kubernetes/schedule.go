@@ -124,6 +124,12 @@ func (p *placing) form() {
 	p.mold = mold{
 		run: p.in.Run, namespace: p.cluster.namespace, supervisor: p.site.image, images: map[string]string{},
 		nodeSelector: p.ground.options.NodeSelector, tolerations: p.ground.options.Tolerations, avoid: p.site.avoid,
+		together: map[string]string{},
+	}
+	for _, groups := range p.in.Together {
+		for _, group := range groups {
+			p.mold.together[group] = groups[0]
+		}
 	}
 	for _, g := range p.in.Groups {
 		p.mold.images[g.Name] = p.in.Artifacts[g.Artifact].Image

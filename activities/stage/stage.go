@@ -73,6 +73,8 @@ type Input struct {
 	Attempt int             `json:"attempt"`
 	// Groups are all groups of the pipeline, in order.
 	Groups []pipelines.Group `json:"groups"`
+	// Together is set for schedule: sets of groups that have to be on one machine (see pipelines.Resolved.Together).
+	Together [][]string `json:"together,omitempty"`
 	// Artifacts are those that earlier build stages made, by name.
 	Artifacts map[string]Artifact `json:"artifacts,omitempty"`
 	// Stages are the results so far, in the order in which they ended (for collect: its Variables).
