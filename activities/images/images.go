@@ -86,7 +86,7 @@ func (p *packer) platform() v1.Platform {
 // program makes an image of an executable.
 func (p *packer) program() error {
 	platform := p.platform()
-	if err := runnable(p.artifact.Path, platform.Architecture); err != nil {
+	if err := Runnable(p.artifact.Path, platform.Architecture); err != nil {
 		return err
 	}
 	inside := "plan/" + p.artifact.Name

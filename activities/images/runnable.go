@@ -16,8 +16,8 @@ var machines = map[string]elf.Machine{
 	"ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV, "s390x": elf.EM_S390,
 }
 
-// runnable refuses a file that would not run on a Linux node in an image that holds nothing else.
-func runnable(path, architecture string) error {
+// Runnable refuses a file that would not run on a Linux node in an image that holds nothing else.
+func Runnable(path, architecture string) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("looking at the program: %w", err)

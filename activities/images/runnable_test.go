@@ -64,7 +64,7 @@ func TestRunnable(t *testing.T) {
 			if err := os.WriteFile(path, test.content, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			err := runnable(path, test.architecture)
+			err := Runnable(path, test.architecture)
 			if test.why == "" && err != nil || test.why != "" && (err == nil || !strings.Contains(err.Error(), test.why)) {
 				t.Errorf("%v, want %q", err, test.why)
 			}
@@ -80,7 +80,7 @@ func FuzzRunnable(f *testing.F) {
 		if err := os.WriteFile(path, content, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := runnable(path, "amd64"); err != nil && err.Error() == "" {
+		if err := Runnable(path, "amd64"); err != nil && err.Error() == "" {
 			t.Error("refused without a reason")
 		}
 	})

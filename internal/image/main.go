@@ -85,7 +85,7 @@ func carryOut(ctx context.Context, o order) error {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	image, err := assemble(ctx, o, folder)
+	image, err := assemble(ctx, o, folder, build)
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,8 @@ func carryOut(ctx context.Context, o order) error {
 	return nil
 }
 
-// assemble builds the programs into folder, and the image out of them.
-func assemble(ctx context.Context, o order, folder string) (v1.Image, error) {
+// assemble has the programs built into folder, and makes the image out of them.
+func assemble(ctx context.Context, o order, folder string, build func(ctx context.Context, architecture, source, to string) error) (v1.Image, error) {
 	files := images.Base()
 	for _, program := range []struct{ source, path string }{
 		{"./cmd/groundplan", "bin/groundplan"},
