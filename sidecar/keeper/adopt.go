@@ -16,6 +16,7 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 	"github.com/groundplan/groundplan/sidecar/keeper/events"
 	"github.com/groundplan/groundplan/sidecar/keeper/outcome"
+	"github.com/groundplan/groundplan/sidecar/links"
 )
 
 // adopt goes on with what another keeper was asked for that is no more: it asks itself again, and everything converges.
@@ -30,7 +31,27 @@ func (k *Keeper) adopt(ctx context.Context) error {
 		return nil
 	}
 	k.tell("sidecar-started", "", "the sidecar has started again, and goes on")
-	_, err = k.Place(ctx, *before.Placement)
+	shaping, holds := k.shaping.(Holder)
+	if holds {
+		shaping.Hold()
+	}
+	if err := k.recall(ctx, before); err != nil {
+		return err
+	}
+	if holds {
+		if err := shaping.Resume(ctx); err != nil {
+			return fmt.Errorf("putting the data network in force as it was: %w", err)
+		}
+	}
+	for s := range k.active { // nobody else knows of any yet
+		k.work.Go(s.conduct)
+	}
+	return nil
+}
+
+// recall brings the keeper to where another has left it.
+func (k *Keeper) recall(ctx context.Context, before asked) error {
+	_, err := k.Place(ctx, *before.Placement)
 	if refused := new(control.Error); errors.As(err, &refused) { // as it was before: nothing runs here
 		k.log.Warn("what was asked for before can't be placed", "error", err)
 		return nil
@@ -50,9 +71,6 @@ func (k *Keeper) adopt(ctx context.Context) error {
 		if err := k.adoptStage(ctx, key, *before.Stages[key]); err != nil {
 			return fmt.Errorf("going on with stage %s: %w", before.Stages[key].Ask.Stage, err)
 		}
-	}
-	for s := range k.active { // nobody else knows of any yet
-		k.work.Go(s.conduct)
 	}
 	return nil
 }
@@ -98,7 +116,22 @@ func (k *Keeper) adoptStage(ctx context.Context, key string, before askedStage) 
 	if err != nil {
 		return err
 	}
-	return s.configureAgain(ctx)
+	return errors.Join(s.overlayAgain(ctx), s.moves.again(ctx), s.configureAgain(ctx))
+}
+
+// overlayAgain puts in force what events have changed of the network and not taken back, in the order in which they began.
+func (s *stage) overlayAgain(ctx context.Context) error {
+	standing := slices.DeleteFunc(slices.Clone(s.ask.Events), func(e pipelines.Event) bool {
+		past := s.past[e.Name]
+		return e.Network == nil || past.Began.IsZero() || !past.Ended.IsZero()
+	})
+	slices.SortFunc(standing, func(a, b pipelines.Event) int { return s.past[a.Name].Began.Compare(s.past[b.Name].Began) })
+	for _, e := range standing {
+		if err := s.keeper.shaping.Begin(ctx, links.Event{Name: s.overlay(e), Network: *e.Network}); err != nil {
+			return fmt.Errorf("changing the data network as %s did: %w", events.Title(e.Name), err)
+		}
+	}
+	return nil
 }
 
 // reopen makes the stage anew. Whoever waits for it to change sees that it has. The caller holds mu.
@@ -183,6 +216,8 @@ func (s *stage) recallStep(what step) {
 	case what.Act != nil:
 		s.acts[what.Act.Event] = what.Act
 		s.recallAct(*what.Act)
+	case what.Took != nil:
+		s.moves.recall(*what.Took)
 	case what.Began != nil:
 		s.past[what.Began.Event] = events.Past{Began: what.Began.Time, Instances: what.Began.Instances}
 		s.recallText(what.Began.Event, events.Began)

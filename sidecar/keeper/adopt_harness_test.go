@@ -46,6 +46,7 @@ type World struct {
 	configs  map[int]netip.Prefix
 	stage    string
 	proofs   int
+	held     bool
 }
 
 // Ran is one start of a program.
@@ -176,8 +177,12 @@ func (w *World) Shape(ask ShapeAsk, _ *int) error {
 		w.standing = slices.DeleteFunc(w.standing, func(name string) bool { return name == ask.Name })
 	case "SetStage":
 		w.stage = ask.Name
-	case "Configure":
-		w.configs[ask.Slots[0]] = ask.Address
+	case "Hold", "Resume":
+		w.held = ask.Call == "Hold"
+	case "Configure", "Move":
+		if w.configs[ask.Slots[0]] = ask.Address; !ask.Address.IsValid() {
+			delete(w.configs, ask.Slots[0])
+		}
 	case "Restore":
 		for _, slot := range ask.Slots {
 			delete(w.configs, slot)
@@ -302,7 +307,13 @@ func (f farShaping) Restore(ctx context.Context, slots []int) error {
 	return f.shape(ctx, ShapeAsk{Call: "Restore", Slots: slots})
 }
 
-func (f farShaping) Move(context.Context, int, netip.Prefix) error { return nil }
+func (f farShaping) Move(ctx context.Context, slot int, address netip.Prefix) error {
+	return f.shape(ctx, ShapeAsk{Call: "Move", Slots: []int{slot}, Address: address})
+}
+
+func (f farShaping) Hold() { _ = f.shape(always, ShapeAsk{Call: "Hold"}) }
+
+func (f farShaping) Resume(ctx context.Context) error { return f.shape(ctx, ShapeAsk{Call: "Resume"}) }
 
 func (f farShaping) Prove(ctx context.Context, verify pipelines.Verify, seed uint64, report func(done, total int)) (control.Proof, error) {
 	return control.Proof{Shaper: "far", Seed: seed}, f.shape(ctx, ShapeAsk{Call: "Prove"})

@@ -101,6 +101,22 @@ func (s *successor) steps(key string) []step {
 	return all
 }
 
+// eventually waits until something is so.
+func (s *successor) eventually(what string, so func() bool) {
+	s.t.Helper()
+	for until := time.Now().Add(time.Minute); !so(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(until) {
+			log, _ := os.ReadFile(filepath.Join(string(s.folder), "log"))
+			s.t.Fatalf("waited in vain for this: %s\n%s", what, log)
+		}
+	}
+}
+
+// isOpen says whether a stage's gate has opened.
+func (s *successor) isOpen(key string) bool {
+	return slices.ContainsFunc(s.steps(key), func(what step) bool { return !what.Opened.IsZero() })
+}
+
 // over says whether an event is over, or has begun where it has no end.
 func (s *successor) over(key, event string, ends bool) bool {
 	return slices.ContainsFunc(s.steps(key), func(what step) bool {
@@ -170,18 +186,14 @@ func (s *successor) carryOut(key string) {
 	insist(s, func(ctx context.Context) (control.NetworkReply, error) { return s.client.Network(ctx, net) })
 	stage := control.RunStage{Stage: "lookups", Groups: []string{"g"}, Seed: 7, Events: eventsOfAll, Deadline: time.Now().Add(2 * time.Minute)}
 	insist(s, func(ctx context.Context) (control.RunStatus, error) { return s.client.Open(ctx, key, stage) })
-	for !slices.ContainsFunc(s.steps(key), func(what step) bool { return !what.Opened.IsZero() }) {
-		time.Sleep(5 * time.Millisecond)
-	}
+	s.eventually("the gate opens", func() bool { return s.isOpen(key) })
 	for slot := range here { // some of them are down just now, or will be
 		s.observe(Observation{
 			Client: fmt.Sprintf("g/%d", slot), Space: key, Topic: keys + "topics:network:" + fmt.Sprintf("g-%d", slot), Seq: 1,
 			Payload: []byte(fmt.Sprintf(`{"enable":true,"IPv4":"10.0.5.%d/16","callback_state":"configured"}`, slot+1)),
 		})
 	}
-	for !s.over(key, "split", true) || !s.over(key, "fell", false) {
-		time.Sleep(5 * time.Millisecond)
-	}
+	s.eventually("events happen", func() bool { return s.over(key, "split", true) && s.over(key, "fell", false) })
 	if err := os.WriteFile(filepath.Join(string(s.folder), "go"), nil, 0o644); err != nil {
 		s.t.Fatal(err)
 	}
@@ -271,24 +283,22 @@ func TestGoesOn(t *testing.T) {
 	}}
 	opened := insist(s, func(ctx context.Context) (control.RunStatus, error) { return s.client.Open(ctx, "k1", stage) })
 	for _, event := range []string{"split", "nap", "fell"} {
-		for !s.over("k1", event, false) {
-			time.Sleep(time.Millisecond)
-		}
+		s.eventually(event+" happens", func() bool { return s.over("k1", event, false) })
 	}
 	s.observe(Observation{Client: "g/0", Space: "k1", Topic: keys + "topics:network:g-0", Seq: 1, Payload: []byte(`{"enable":true,"IPv4":"10.0.5.1/16","callback_state":"configured"}`)})
 	s.observe(Observation{Client: "g/1", Space: "k1", Topic: keys + "run_events", Payload: []byte(`{"success_event":{}}`)})
 	if err := s.world.signals.Barrier(t.Context(), "k1", keys+"states:configured", 1); err != nil {
 		t.Fatal(err)
 	}
-	for !slices.ContainsFunc(s.steps("k1"), func(what step) bool { return what.Applied != nil }) {
-		time.Sleep(time.Millisecond)
-	}
+	_, _ = s.world.signals.Publish(t.Context(), "groundplan:k1", topicMoves, json.RawMessage(`{"node":"two","slot":9,"address":"10.0.5.9/16"}`))
+	s.eventually("that is noted", func() bool {
+		return slices.ContainsFunc(s.steps("k1"), func(what step) bool { return what.Applied != nil }) &&
+			slices.ContainsFunc(s.steps("k1"), func(what step) bool { return what.Took != nil })
+	})
 	if err := s.world.programs.Signal(2, unix.SIGSEGV); err != nil {
 		t.Fatal(err)
 	}
-	for s.lines() != 2 { // g/2 and g/4
-		time.Sleep(time.Millisecond)
-	}
+	s.eventually("g/2 and g/4 are over", func() bool { return s.lines() == 2 })
 	s.kill()
 	if err := s.world.programs.Signal(5, unix.SIGSEGV); err != nil { // while nobody looks
 		t.Fatal(err)
@@ -310,7 +320,7 @@ func TestGoesOn(t *testing.T) {
 		t.Errorf("%+v", placed)
 	}
 	s.world.mu.Lock()
-	if !slices.Equal(s.world.standing, []string{"lookups/split"}) || s.world.configs[0].String() != "10.0.5.1/16" || s.world.stage != "none" {
+	if !slices.Equal(s.world.standing, []string{"lookups/split"}) || s.world.configs[0].String() != "10.0.5.1/16" || s.world.configs[9].String() != "10.0.5.9/16" || s.world.held || s.world.stage != "none" {
 		t.Errorf("in force: %v %v %q", s.world.standing, s.world.configs, s.world.stage)
 	}
 	s.world.mu.Unlock()
@@ -357,11 +367,9 @@ func TestGoesOnAfterItsTime(t *testing.T) {
 	s.playOther("k1")
 	s.begin()
 	insist(s, func(ctx context.Context) (control.Status, error) { return s.client.Place(ctx, s.placement()) })
-	stage := control.RunStage{Stage: "lookups", Groups: []string{"g"}, Deadline: time.Now().Add(700 * time.Millisecond)}
+	stage := control.RunStage{Stage: "lookups", Groups: []string{"g"}, Deadline: time.Now().Add(5 * time.Second)}
 	insist(s, func(ctx context.Context) (control.RunStatus, error) { return s.client.Open(ctx, "k1", stage) })
-	for !slices.ContainsFunc(s.steps("k1"), func(what step) bool { return !what.Opened.IsZero() }) {
-		time.Sleep(time.Millisecond)
-	}
+	s.eventually("the gate opens", func() bool { return s.isOpen("k1") })
 	s.kill()
 	time.Sleep(time.Until(stage.Deadline))
 	s.begin()
@@ -386,9 +394,7 @@ func TestStoppedBefore(t *testing.T) {
 	insist(s, func(ctx context.Context) (control.Status, error) { return s.client.Place(ctx, s.placement()) })
 	stage := control.RunStage{Stage: "lookups", Groups: []string{"g"}, Deadline: time.Now().Add(time.Hour)}
 	insist(s, func(ctx context.Context) (control.RunStatus, error) { return s.client.Open(ctx, "k1", stage) })
-	for !slices.ContainsFunc(s.steps("k1"), func(what step) bool { return !what.Opened.IsZero() }) {
-		time.Sleep(time.Millisecond)
-	}
+	s.eventually("the gate opens", func() bool { return s.isOpen("k1") })
 	s.kill()
 	j, err := openJournal(stepsPath(s.folder, "k1"))
 	if err != nil {

@@ -35,15 +35,6 @@ func (h happenings) Reached(ctx context.Context, state string) error {
 	return s.keeper.sync.Barrier(ctx, s.key, s.prefix()+"states:"+state, int64(len(s.all)))
 }
 
-// Resume puts in force again, in a sidecar that took another's place, what an event has begun. What was killed or stopped
-// still is.
-func (h happenings) Resume(ctx context.Context, e pipelines.Event) error {
-	if e.Network == nil {
-		return nil
-	}
-	return h.stage.keeper.shaping.Begin(ctx, links.Event{Name: h.stage.overlay(e), Network: *e.Network})
-}
-
 // Begin does what an event asks for.
 func (h happenings) Begin(ctx context.Context, e pipelines.Event) ([]string, error) {
 	s := h.stage

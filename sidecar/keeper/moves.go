@@ -45,20 +45,42 @@ type moves struct {
 	mu      sync.Mutex
 	waiting []move // of instances on other nodes, not taken over yet
 	seen    int64  // how many were published that are known
+	before  int64  // how many of them another keeper has taken over
 	changed chan struct{}
-	upto    map[string]int64 // by node
-	remote  map[int]struct{} // the slots whose moves were taken over
+	upto    map[string]int64     // by node
+	remote  map[int]netip.Prefix // what was taken over, by slot
+}
+
+// newMoves is where instances of a stage move, not followed yet.
+func newMoves(s *stage) *moves {
+	m := &moves{stage: s, wake: make(chan struct{}, 1), changed: make(chan struct{}), upto: make(map[string]int64), remote: make(map[int]netip.Prefix)}
+	m.ctx, m.cancel = context.WithCancel(s.keeper.ctx)
+	return m
 }
 
 // follow begins to take over where instances on other nodes move. It does nothing where there are none.
-func (s *stage) follow() *moves {
-	m := &moves{stage: s, wake: make(chan struct{}, 1), changed: make(chan struct{}), upto: make(map[string]int64), remote: make(map[int]struct{})}
-	m.ctx, m.cancel = context.WithCancel(s.keeper.ctx)
-	if s.spread() {
+func (m *moves) follow() {
+	if m.stage.spread() {
 		m.work.Go(m.listen)
 		m.work.Go(m.takeOver)
 	}
-	return m
+}
+
+// recall notes what another keeper has taken over, and again puts that in force.
+func (m *moves) recall(before took) {
+	m.before = before.Upto
+	for _, one := range before.Moves {
+		m.remote[one.Slot] = one.Address
+	}
+}
+
+func (m *moves) again(ctx context.Context) error {
+	for _, slot := range slices.Sorted(maps.Keys(m.remote)) {
+		if err := m.stage.keeper.mover().Move(ctx, slot, m.remote[slot]); err != nil {
+			return fmt.Errorf("taking over once more where instances on other nodes are: %w", err)
+		}
+	}
+	return nil
 }
 
 // spread says whether the stage's run has other nodes.
@@ -77,7 +99,7 @@ func (m *moves) listen() {
 		}
 		m.mu.Lock()
 		m.seen++
-		if said.Node != m.stage.node.Name {
+		if said.Node != m.stage.node.Name && m.seen > m.before {
 			m.waiting = append(m.waiting, said)
 		}
 		m.mu.Unlock()
@@ -103,7 +125,7 @@ func (m *moves) takeOver() {
 		if len(all) == 0 {
 			continue // its own
 		}
-		err := m.force(all)
+		last, err := m.force(all)
 		if err == nil {
 			err = m.say(topicMoved, moved{Node: m.stage.node.Name, Upto: upto}, nil)
 		}
@@ -111,27 +133,31 @@ func (m *moves) takeOver() {
 			m.fail(fmt.Errorf("taking over where instances on other nodes are: %w", err))
 			return
 		}
+		m.stage.note(step{Took: &took{Upto: upto, Moves: last}}) // not before it was said: one that wasn't is taken over again
 	}
 }
 
-func (m *moves) force(all []move) error {
-	last := make(map[int]netip.Prefix, len(all))
-	var order []int
+// force puts moves in force, of each instance the last, and returns those.
+func (m *moves) force(all []move) ([]move, error) {
+	at := make(map[int]int, len(all))
+	var last []move
 	for _, one := range all {
-		if _, twice := last[one.Slot]; !twice {
-			order = append(order, one.Slot)
+		i, twice := at[one.Slot]
+		if !twice {
+			i = len(last)
+			at[one.Slot], last = i, append(last, one)
 		}
-		last[one.Slot] = one.Address
+		last[i] = one
 	}
-	for _, slot := range order {
+	for _, one := range last {
 		m.mu.Lock()
-		m.remote[slot] = struct{}{}
+		m.remote[one.Slot] = one.Address
 		m.mu.Unlock()
-		if err := m.stage.keeper.mover().Move(m.ctx, slot, last[slot]); err != nil {
-			return err
+		if err := m.stage.keeper.mover().Move(m.ctx, one.Slot, one.Address); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return last, nil
 }
 
 func (m *moves) fail(err error) {

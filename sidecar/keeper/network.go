@@ -46,6 +46,13 @@ type Mover interface {
 	Move(ctx context.Context, slot int, address netip.Prefix) error
 }
 
+// Holder is what a Shaping can do besides that finds in force what another sidecar has left there.
+type Holder interface {
+	// Hold leaves all as it is until Resume, whatever is asked for meanwhile; Resume puts that in force.
+	Hold()
+	Resume(ctx context.Context) error
+}
+
 // Config is what an instance's plan asks for its own data network.
 type Config struct {
 	Plan links.Plan

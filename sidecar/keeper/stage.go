@@ -239,7 +239,7 @@ func newStage(k *Keeper, key string, ask control.RunStage, all []*place) (*stage
 	if s.left = len(s.members); s.left == 0 {
 		close(s.finished)
 	}
-	s.moves = s.follow()
+	s.moves = newMoves(s)
 	return s, nil
 }
 
@@ -272,6 +272,7 @@ func (s *stage) conduct() {
 		deadline := time.AfterFunc(time.Until(s.ask.Deadline), func() { s.stop(causeTimedOut) })
 		defer deadline.Stop()
 	}
+	s.moves.follow()
 	if !s.adopted && s.leads() {
 		k.tell("stage-opened", s.ask.Stage, fmt.Sprintf("the gate has opened for %d instances of stage %s", len(s.all), s.ask.Stage))
 	}

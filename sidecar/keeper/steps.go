@@ -26,6 +26,7 @@ type step struct {
 	Applied   *applied  `json:"applied,omitempty"`
 	Again     *again    `json:"again,omitempty"`
 	Act       *act      `json:"act,omitempty"`
+	Took      *took     `json:"took,omitempty"`
 	Began     *happened `json:"began,omitempty"`
 	Ended     *happened `json:"ended,omitempty"`
 }
@@ -62,6 +63,12 @@ type again struct {
 	Starts int     `json:"starts"` // this one counted in
 	Peak   int64   `json:"peak,omitempty"`
 	CPU    float64 `json:"cpu,omitempty"`
+}
+
+// took is where instances on other nodes have moved, taken over: the last of the first so many moves.
+type took struct {
+	Upto  int64  `json:"upto"`
+	Moves []move `json:"moves"`
 }
 
 // act is what an event is about to do: it chose Chosen, of which Slots are here and still run.

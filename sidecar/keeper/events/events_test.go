@@ -63,11 +63,6 @@ func (s *stage) Begin(ctx context.Context, e pipelines.Event) ([]string, error) 
 	return []string{"g/1"}, s.do(ctx, "begin", e.Name)
 }
 
-func (s *stage) Resume(ctx context.Context, e pipelines.Event) error {
-	s.note("%s resumed", e.Name)
-	return s.do(ctx, "resume", e.Name)
-}
-
 func (s *stage) End(ctx context.Context, e pipelines.Event, instances []string) error {
 	if !slices.Equal(instances, []string{"g/1"}) && e.Network == nil {
 		s.note("end of %s for %v", e.Name, instances)

@@ -22,9 +22,6 @@ type Actions interface {
 	Reached(ctx context.Context, state string) error
 	// Begin does what the event asks for, and returns the instances that it chose, as group/index.
 	Begin(ctx context.Context, event pipelines.Event) (instances []string, err error)
-	// Resume puts in force again what an event has begun under another schedule, and what does not outlive who began it: a
-	// change of the network.
-	Resume(ctx context.Context, event pipelines.Event) error
 	// End takes it back: heals the network, starts what was killed, lets go of what was stopped. The instances are those
 	// that Begin returned.
 	End(ctx context.Context, event pipelines.Event, instances []string) error
@@ -102,8 +99,8 @@ func (e *event) lasts() (time.Duration, bool) {
 	return time.Duration(e.For), e.For > 0
 }
 
-// Past is what is known of an event that has begun under another schedule of the stage. Ended is zero where it is not
-// over.
+// Past is what is known of an event that has begun under another schedule of the stage, and is in force. Ended is zero
+// where it is not over.
 type Past struct {
 	Began, Ended time.Time
 	Instances    []string
@@ -136,9 +133,6 @@ func (s *Schedule) resume(past map[string]Past) {
 		e.beganAt, e.instances = was.Began, was.Instances
 		if was.Ended.IsZero() && e.Network != nil {
 			s.standing = append(s.standing, e)
-			if err := s.actions.Resume(s.ctx, e.Event); err != nil && s.ctx.Err() == nil {
-				s.fail(fmt.Errorf("%s can't be put in force again: %w", Title(name), err))
-			}
 		}
 		close(e.began)
 		if !was.Ended.IsZero() {
