@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -105,7 +106,8 @@ type machine struct {
 	told  agentTold
 	agent *exec.Cmd
 	*node.Client
-	pods []control.Pod
+	pods        []control.Pod
+	supervisors map[int]*exec.Cmd // by slot
 }
 
 // inCluster has a test work with a cluster of its own, as root of namespaces of its own.
@@ -122,7 +124,7 @@ func inCluster(t *testing.T, perNode int, work func(c *cluster)) {
 		}
 		t.Cleanup(func() { os.RemoveAll(dir) })
 		for i, n := range c.Nodes {
-			m := &machine{Node: n, t: t, told: agentTold{
+			m := &machine{Node: n, t: t, supervisors: map[int]*exec.Cmd{}, told: agentTold{
 				Name: fmt.Sprint("node-", i), Address: n.Address, State: filepath.Join(dir, fmt.Sprint("s", i)),
 				Kubelet: filepath.Join(dir, fmt.Sprint("k", i)), Redis: c.redis.url,
 			}}
@@ -216,10 +218,16 @@ func (m *machine) kill(signal syscall.Signal, sidecarsToo bool) {
 	_ = m.agent.Wait()
 }
 
-// startPod starts a pod for a slot: a supervisor in namespaces of its own.
+// startPod starts a pod for a slot: a supervisor in namespaces of its own. A second one has the place of the first.
 func (m *machine) startPod(slot int) {
 	m.t.Helper()
 	pod := control.Pod{Slot: slot, UID: fmt.Sprint("u", slot), Name: fmt.Sprint("pod-", slot)}
+	if before, again := m.supervisors[slot]; again {
+		_ = before.Process.Kill()
+		m.Replace(slot)
+		pod.UID += "again"
+		m.pods = slices.DeleteFunc(m.pods, func(p control.Pod) bool { return p.Slot == slot })
+	}
 	m.pods = append(m.pods, pod)
 	folder := filepath.Join(m.told.Kubelet, "pods", pod.UID, "volumes", "kubernetes.io~empty-dir", "groundplan")
 	for _, name := range []string{wire.Outputs, wire.Temp} {
@@ -232,6 +240,7 @@ func (m *machine) startPod(slot int) {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS}
 	m.start(m.Pods[slot], cmd)
+	m.supervisors[slot] = cmd
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -381,9 +390,10 @@ func (c *cluster) instances() int {
 	return n
 }
 
-// place has a run placed on all nodes.
-func (c *cluster) place(run string) {
+// place has a run placed on all nodes, and returns how many instances are new there.
+func (c *cluster) place(run string) int {
 	c.t.Helper()
+	var fresh atomic.Int64
 	c.onEach(func(i int, m *machine) error {
 		if _, err := m.Ensure(c.t.Context(), run, node.Ask{Seed: 7}); err != nil {
 			return err
@@ -392,11 +402,13 @@ func (c *cluster) place(run string) {
 			Run: run, Pipeline: "plan", Seed: 7, Groups: []string{"a", "b"}, All: c.groups(),
 			Node: &control.Node{Name: m.told.Name, Lead: i == 0, Pods: m.pods, Nodes: c.peers()},
 		})
-		if err == nil && (len(status.Faults) > 0 || status.New != len(m.pods)) {
+		if err == nil && (len(status.Faults) > 0 || status.New+status.Kept != len(m.pods)) {
 			err = fmt.Errorf("placed: %+v", status)
 		}
+		fresh.Add(int64(status.New))
 		return err
 	})
+	return int(fresh.Load())
 }
 
 func (c *cluster) peers() []control.Peer {

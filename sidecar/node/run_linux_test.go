@@ -3,6 +3,7 @@ package node_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,7 +18,9 @@ import (
 func TestARunOverThreeNodes(t *testing.T) {
 	inCluster(t, 6, func(c *cluster) {
 		began := time.Now()
-		c.place("r")
+		if fresh := c.place("r"); fresh != c.instances() {
+			c.t.Errorf("%d of %d are new", fresh, c.instances())
+		}
 		c.t.Logf("placed in %v", time.Since(began))
 		c.stage("r", "s1", "together")
 		latency := pipelines.Duration(60 * time.Millisecond)
@@ -115,4 +118,75 @@ func (c *cluster) everyRoundOnce(files map[string]string, rounds int) {
 			c.t.Fatalf("number %d of %d is %d: something was lost or doubled", i+1, len(all), seq)
 		}
 	}
+}
+
+// TestAPodThatIsLost has a pod end in the middle of a stage. The stage ends by that and says who is lost; placing again
+// makes a place for the pod that has come instead, and the next stage has all.
+func TestAPodThatIsLost(t *testing.T) {
+	inCluster(t, 2, func(c *cluster) {
+		c.place("r")
+		c.open("r", "s1", control.RunStage{Case: "sleep"})
+		time.Sleep(300 * time.Millisecond)
+		began := time.Now()
+		if err := c.nodes[1].supervisors[3].Process.Kill(); err != nil {
+			c.t.Fatal(err)
+		}
+		status := control.RunStatus{}
+		for !status.Done {
+			var err error
+			if status, err = c.nodes[1].Control("r").Wait(c.t.Context(), "s1", status.Version, time.Minute); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		c.t.Logf("after %v: %s", time.Since(began), status.Fault)
+		if status.Lost != 1 || !strings.Contains(status.Fault, "b/0") {
+			c.t.Errorf("%+v", status)
+		}
+		c.onEach(func(_ int, m *machine) error {
+			_, err := m.Control("r").Halt(c.t.Context(), "s1")
+			return err
+		})
+		c.nodes[1].startPod(3)
+		if fresh := c.place("r"); fresh != 1 {
+			c.t.Errorf("%d are new", fresh)
+		}
+		c.stage("r", "s2", "together")
+		c.remove("r")
+	})
+}
+
+// TestARemovalThatNobodyHelpsWith removes a run from a node on which its sidecar is dead and can't come back, since Redis
+// is away.
+func TestARemovalThatNobodyHelpsWith(t *testing.T) {
+	inCluster(t, 2, func(c *cluster) {
+		c.place("r")
+		c.redis.set(true)
+		info, err := c.nodes[1].info()
+		if err != nil || len(info.Runs) != 1 {
+			c.t.Fatalf("%+v, %v", info, err)
+		}
+		if err := syscall.Kill(info.Runs[0].PID, syscall.SIGKILL); err != nil {
+			c.t.Fatal(err)
+		}
+		began := time.Now()
+		c.remove("r")
+		c.t.Logf("removed in %v", time.Since(began))
+		for slot := range c.instances() { // the kernel takes links away by and by
+			for began := time.Now(); c.linked(slot); time.Sleep(10 * time.Millisecond) {
+				if time.Since(began) > 20*time.Second {
+					c.t.Fatalf("slot %d still has its eth1", slot)
+				}
+			}
+		}
+	})
+}
+
+// linked says whether a pod has a link into the data network.
+func (c *cluster) linked(slot int) (is bool) {
+	err := c.Inside(slot, func() error {
+		_, err := net.InterfaceByName("eth1")
+		is = err == nil
+		return nil
+	})
+	return is && err == nil
 }
