@@ -109,7 +109,7 @@ func (w *works) openGateway(outside *hostNetwork) error {
 // observe passes on what instances do at the gateway. No instance runs before there is a keeper.
 func (w *works) observe(o gateway.Observation) {
 	if o.Topic != "" {
-		w.keeper.Observe(keeper.Observation{Client: o.Client, Space: o.Space, Topic: o.Topic, Payload: o.Payload})
+		w.keeper.Observe(keeper.Observation{Client: o.Client, Space: o.Space, Topic: o.Topic, Payload: o.Payload, Seq: o.Seq})
 	}
 }
 

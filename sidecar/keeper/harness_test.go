@@ -284,7 +284,7 @@ func (m *mortal) Place(ctx context.Context, homes []Home) []error {
 	return m.Children.Place(ctx, homes)
 }
 
-func (m *mortal) Forget(slots []int) { m.forgot = append(m.forgot, slots...) }
+func (m *mortal) Forget(slot int) { m.forgot = append(m.forgot, slot) }
 
 func (m *mortal) Start(slot int, p Program, ended func(Exit)) (Started, error) {
 	m.mu.Lock()

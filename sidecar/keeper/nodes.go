@@ -71,8 +71,10 @@ func (k *Keeper) forget() {
 	left := k.world.left
 	k.world.left = nil
 	k.mu.Unlock()
-	if programs, can := k.programs.(forgetter); can && len(left) > 0 {
-		programs.Forget(left)
+	if programs, can := k.programs.(forgetter); can {
+		for _, slot := range left {
+			programs.Forget(slot)
+		}
 	}
 }
 

@@ -105,5 +105,5 @@ type rouser interface {
 // looker notes how much memory what runs at a slot takes. It is called now and then.
 type looker interface{ Look(slot int) }
 
-// forgetter forgets homes that are on another node from now on.
-type forgetter interface{ Forget(slots []int) }
+// forgetter forgets a home that is on another node from now on.
+type forgetter interface{ Forget(slot int) }
