@@ -14,6 +14,7 @@ import (
 	"github.com/testground/sdk-go/runtime"
 	sdk "github.com/testground/sdk-go/sync"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // A measurement is taken with all clients connected, and gives a number of milliseconds: smaller is better.
@@ -87,6 +88,9 @@ func medianRatio(theirs, ours []taken, figure func(taken) float64) float64 {
 	return median(values)
 }
 
+// lastWords is the clients' log, of which only what they say before they end this process is of interest.
+var lastWords = zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zapcore.FatalLevel)).Sugar()
+
 // round takes one measurement with a fresh server and fresh clients.
 func round(o options, server string, m measurement) (t taken, err error) {
 	stop, err := start(server)
@@ -99,12 +103,14 @@ func round(o options, server string, m measurement) (t taken, err error) {
 	ctx = sdk.WithRunParams(ctx, &runtime.RunParams{TestRun: "r", TestPlan: "bench", TestCase: "sync"})
 	clients := make([]*sdk.DefaultClient, o.clients)
 	for i := range clients {
-		if clients[i], err = sdk.NewGenericClient(ctx, zap.NewNop().Sugar()); err != nil {
+		if clients[i], err = sdk.NewGenericClient(ctx, lastWords); err != nil {
 			return taken{}, fmt.Errorf("connecting client %d: %w", i, err)
 		}
 	}
 	ms, err := m.take(ctx, clients)
-	// The clients are ended before the server is: one that loses its server ends this process.
+	// The clients are ended before the server is, and their context before their sockets: one whose socket ends in any
+	// other way than by a whole goodbye ends this process, and on a busy machine its own Close is such a way.
+	cancel()
 	var closing sync.WaitGroup
 	for _, c := range clients {
 		closing.Go(func() { _ = c.Close() })
