@@ -56,12 +56,13 @@ func (c *cluster) printEnvironment(w io.Writer) error {
 	return err
 }
 
-// redisURL is how nodes reach Redis; a cluster without nodes has none.
+// redisURL is how nodes reach Redis; a cluster without nodes has none. The user is named: redis-cli would else say that it
+// is called nothing.
 func (c *cluster) redisURL() string {
 	if c.Nodes == 0 {
 		return ""
 	}
-	return fmt.Sprintf("redis://:%s@%s/0", c.Password, c.Redis())
+	return fmt.Sprintf("redis://default:%s@%s/0", c.Password, c.Redis())
 }
 
 // quote makes one word of a shell.
