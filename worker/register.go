@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 
@@ -31,6 +32,16 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 		Elasticsearch: config.Elasticsearch,
 	})
 	return nil
+}
+
+// ExamineCluster looks at the cluster that runs on Kubernetes would go to, and says what it found or what keeps runs from
+// it.
+func ExamineCluster(ctx context.Context, config Config) (string, error) {
+	cluster, err := onKubernetes(config)
+	if err != nil {
+		return "", err
+	}
+	return cluster.Examine(ctx)
 }
 
 // onKubernetes is the ground that is a cluster. It connects to none before a run asks for it.

@@ -126,12 +126,8 @@ func TestOneGroupsImageIsMissing(t *testing.T) {
 			}}}}
 		}
 	}
-	since := time.Now()
 	result := b.schedule()
 	b.want(result, stage.Invalid, "2 of 5 instances could not be placed: h/0, h/1: the image registry/h:1 can't be pulled: not found")
-	if took := time.Since(since); took > 10*time.Second {
-		t.Errorf("it took %v to say so", took)
-	}
 	before := b.uidsOf()
 	if len(before) != 3 {
 		t.Errorf("of 5 pods are left: %v", before)
@@ -193,11 +189,7 @@ func TestRefusals(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, 2, 4)
 			c.change(b)
-			since := time.Now()
 			b.want(b.schedule(), stage.Invalid, c.want)
-			if took := time.Since(since); took > 15*time.Second {
-				t.Errorf("it took %v to say so", took)
-			}
 			if left := b.pods(); len(left) > 0 {
 				t.Errorf("%d pods are left", len(left))
 			}
@@ -333,15 +325,11 @@ func TestCancel(t *testing.T) {
 	}()
 	b.running(9)
 	cancel(left)
-	since := time.Now()
 	if err := <-done; !errors.Is(err, left) {
 		t.Errorf("got %v", err)
 	}
 	if err := b.ground.HaltStage(t.Context(), in); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(since); took > time.Second {
-		t.Errorf("halting took %v", took)
 	}
 	b.want(b.run(in), stage.Cancelled, "somebody halted the stage")
 	b.release()

@@ -20,21 +20,31 @@ func (a *app) doctorCommand() *cobra.Command {
 			"3 when something is missing that no run can do without.",
 	}
 	var form *string
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), *form) }
+	on := cmd.Flags().String("on", groundLocal, "where runs are to happen: local, or kubernetes to look at the cluster too")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *on != groundLocal && *on != groundKubernetes {
+			return usage(fmt.Errorf("--on %s: choose local or kubernetes", *on))
+		}
+		return a.doctor(cmd.Context(), *form, *on)
+	}
 	form = output(cmd, "text", "json")
 	return cmd
 }
 
-func (a *app) doctor(ctx context.Context, form string) error {
+func (a *app) doctor(ctx context.Context, form, on string) error {
 	config, err := a.config()
 	if err != nil {
 		return err
 	}
-	findings := doctor.Examine(ctx, doctor.Subject{
+	subject := doctor.Subject{
 		Home: string(config.Home), Temporal: config.Temporal, Redis: config.Redis, Elasticsearch: config.Elasticsearch,
 		Supported: launch.Supported, Network: network.Try,
 		Services: func(ctx context.Context) (string, error) { return a.embedded(ctx, config) },
-	})
+	}
+	if on == groundKubernetes {
+		subject.Cluster = func(ctx context.Context) (string, error) { return worker.ExamineCluster(ctx, config) }
+	}
+	findings := doctor.Examine(ctx, subject)
 	if form == "json" {
 		err = a.json(findings)
 	} else {

@@ -46,6 +46,8 @@ type Subject struct {
 	Elasticsearch string
 	// Services says what is up of the embedded services; nil when Temporal is external.
 	Services func(ctx context.Context) (string, error)
+	// Cluster looks at the cluster that instances are to live on; nil: they are to live here.
+	Cluster func(ctx context.Context) (string, error)
 	// Supported tries to start a sidecar's namespaces.
 	Supported func() error
 	// Network tries to shape a network; nil: that is not looked at.
@@ -60,7 +62,22 @@ func Examine(ctx context.Context, s Subject) []Finding {
 	}
 	findings = append(findings, toolchain(ctx), disk(s.Home), memory())
 	findings = append(findings, limits()...)
-	return append(findings, services(ctx, s)...)
+	findings = append(findings, services(ctx, s)...)
+	if s.Cluster != nil {
+		findings = append(findings, cluster(ctx, s.Cluster))
+	}
+	return findings
+}
+
+// cluster looks at the cluster.
+func cluster(ctx context.Context, look func(context.Context) (string, error)) Finding {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	text, err := look(ctx)
+	if err != nil {
+		return Finding{Name: "kubernetes", Level: Fail, Text: err.Error(), Fix: "see docs/cluster.md; runs on this machine (--on local) need none of it"}
+	}
+	return Finding{Name: "kubernetes", Level: OK, Text: text}
 }
 
 func namespaces(supported func() error) Finding {
