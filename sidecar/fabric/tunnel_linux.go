@@ -204,7 +204,10 @@ func (n *node) lead(f *Fabric, next atlas) error {
 		if err != nil {
 			return err
 		}
-		n.routes, n.hops, n.moved = had, make(map[netip.Addr]bool), make(map[int]netip.Addr)
+		n.routes, n.hops = had, make(map[netip.Addr]bool)
+	}
+	if n.moved == nil {
+		n.moved = make(map[int]netip.Addr)
 	}
 	wanted := next.prefixes(f.subnet)
 	b := batch{}
@@ -235,7 +238,11 @@ func (n *node) lead(f *Fabric, next atlas) error {
 	for address := range n.homes {
 		f.direct(&b, address)
 	}
-	return f.ours.router.do(&b)
+	err := f.ours.router.do(&b)
+	if err != nil {
+		n.routes = nil // what is in force has to be looked at before the next try
+	}
+	return err
 }
 
 // span routes a part of the network to another node, unspan no longer. A route to a single address may be somebody's who
