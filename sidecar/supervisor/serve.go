@@ -18,6 +18,8 @@ import (
 const (
 	// mostBehind is how many lines may wait for one who doesn't read.
 	mostBehind = 10_000
+	// restAfter is how long there is nothing to do until memory is given back.
+	restAfter = time.Second
 	// goodbyes is how long a last word may take.
 	goodbyes = 100 * time.Millisecond
 )
@@ -28,6 +30,7 @@ type server struct {
 	programs *programs
 	log      func(format string, args ...any)
 	work     sync.WaitGroup
+	rest     *time.Timer // gives memory back
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -104,6 +107,7 @@ func (s *server) read(c *conn) {
 		if err := in.Read(&ask); err != nil {
 			return
 		}
+		s.busy()
 		if ask.Clear != nil { // takes its time
 			s.work.Go(func() { c.say(s.answer(&ask)) })
 			continue
@@ -118,6 +122,9 @@ func (s *server) leave(c *conn) {
 	s.mu.Unlock()
 	c.end()
 }
+
+// busy says that there is something to do.
+func (s *server) busy() { s.rest.Reset(restAfter) }
 
 // answer does what is asked.
 func (s *server) answer(ask *wire.Request) wire.Answer {

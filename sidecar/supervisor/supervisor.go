@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,7 +72,7 @@ func Run() error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.serve(calls) }()
 	go func() {
-		failed <- (&relay.Relay{Socket: filepath.Join(sockets, wire.Sync), Log: log}).Serve(clients)
+		failed <- (&relay.Relay{Socket: filepath.Join(sockets, wire.Sync), Log: log, Busy: s.busy}).Serve(clients)
 	}()
 	why := "its pod was asked to end"
 	select {
@@ -87,8 +88,8 @@ func Run() error {
 
 // spare keeps this process small: it has little to do, and there are hundreds of it on a node.
 func spare() {
-	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	debug.SetGCPercent(25)
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(10)
 }
 
 func newServer(folder, sync string, log func(string, ...any)) *server {
@@ -101,7 +102,7 @@ func newServer(folder, sync string, log func(string, ...any)) *server {
 	environ = compact(environ)
 	s := &server{
 		hello: wire.Hello{Boot: rand.Text(), Folder: folder, Environ: environ, Sync: sync},
-		log:   log, conns: make(map[*conn]struct{}),
+		log:   log, conns: make(map[*conn]struct{}), rest: time.AfterFunc(restAfter, debug.FreeOSMemory),
 	}
 	s.programs = &programs{
 		folder: folder, environ: environ, reaper: reaper.New(), ended: s.ended, known: make(map[wire.Ident]*wire.State),

@@ -121,7 +121,7 @@ func FuzzAnswers(f *testing.F) {
 		here, there := net.Pipe()
 		defer there.Close()
 		go func() { _, _ = io.Copy(io.Discard, there) }()
-		s := newSession(&Relay{Log: t.Logf}, here, nil, &head{fields: []string{"GET", "/", ""}}, "S")
+		s := newSession(&Relay{Log: t.Logf, Busy: func() {}}, here, nil, &head{fields: []string{"GET", "/", ""}}, "S")
 		s.open[1] = &request{n: 1}
 		s.held = overhead
 		err := s.answer(opText, message)

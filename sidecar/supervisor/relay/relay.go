@@ -47,10 +47,15 @@ type Relay struct {
 	// Socket is the path of the gateway's socket.
 	Socket string
 	Log    func(format string, args ...any)
+	// Busy is called whenever something is carried; it returns at once. May be nil.
+	Busy func()
 }
 
 // Serve takes connections until the listener is closed, and ends those that there are then.
 func (r *Relay) Serve(l net.Listener) error {
+	if r.Busy == nil {
+		r.Busy = func() {}
+	}
 	var work sync.WaitGroup
 	var mu sync.Mutex
 	conns := make(map[net.Conn]struct{})

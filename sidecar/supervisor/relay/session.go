@@ -173,6 +173,7 @@ func (s *session) wait(size int) error {
 
 // ask passes a request on, or keeps it until there is a gateway.
 func (s *session) ask(kind byte, body []byte) {
+	s.relay.Busy()
 	s.mu.Lock()
 	s.last++
 	r := &request{n: s.last, kind: kind, body: body}
@@ -281,6 +282,7 @@ var errAnswer = errors.New("the gateway says what is not of this protocol")
 
 // answer passes on one message of the gateway.
 func (s *session) answer(kind byte, message []byte) error {
+	s.relay.Busy()
 	head, reply, found := bytes.Cut(message, []byte{' '})
 	if !found || len(head) < 2 {
 		return errAnswer
