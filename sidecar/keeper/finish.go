@@ -127,12 +127,11 @@ func (s *stage) conclude(m *member, result control.Instance, failed error) {
 		s.fault(fmt.Errorf("keeping what became of %s: %w", m.place.name, err))
 	}
 	s.mu.Lock()
-	tell := s.concludeLocked(m, result)
-	last := s.left == 0
-	s.mu.Unlock()
-	if tell {
+	if s.concludeLocked(m, result) { // told before anybody knows that the stage is over
 		s.keeper.tell("instance-failed", s.ask.Stage, m.place.name+": "+result.Reason)
 	}
+	last := s.left == 0
+	s.mu.Unlock()
 	if last {
 		close(s.finished)
 	}

@@ -19,12 +19,11 @@ func (s *stage) lose(m *member, why string) {
 	s.mu.Lock()
 	s.stopLocked(causeFault)
 	last := s.loseLocked(m, why)
-	tell := s.now.Lost <= mostTold
-	s.mu.Unlock()
-	k.log.Error("an instance is lost", "stage", s.ask.Stage, "instance", m.place.name, "why", why)
-	if tell {
+	if s.now.Lost <= mostTold { // told before anybody knows that the stage is over
 		k.tell("instance-lost", s.ask.Stage, m.place.name+" is lost: "+why)
 	}
+	s.mu.Unlock()
+	k.log.Error("an instance is lost", "stage", s.ask.Stage, "instance", m.place.name, "why", why)
 	if last {
 		close(s.finished)
 	}
