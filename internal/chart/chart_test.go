@@ -209,8 +209,8 @@ func (s *schema) check(t *testing.T, at string, values map[string]any) {
 	}
 }
 
-// TestAPIServer has a real API server check what is rendered, where one is at hand; nothing is kept.
-func TestAPIServer(t *testing.T) {
+// TestClusterTakesChart has a real API server check what is rendered, where one is at hand; nothing is kept.
+func TestClusterTakesChart(t *testing.T) {
 	kubeconfig := running.Find(t).Kubeconfig
 	for name, flags := range valueFiles(t) {
 		t.Run(name, func(t *testing.T) {
