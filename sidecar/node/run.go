@@ -52,7 +52,8 @@ type run struct {
 	state    string
 	since    time.Time
 	restarts int
-	failures int // since the last one that answered
+	failures int  // since the last one that answered
+	answered bool // the one that there is
 	pid      int
 	fault    string
 	removing bool
@@ -127,15 +128,19 @@ func (r *run) live(ctx context.Context) (answered bool, err error) {
 	}
 	serving, over := context.WithCancel(ctx)
 	defer over()
-	up := make(chan bool, 1)
-	go func() { up <- r.awaitAnswer(serving, cmd.Process.Pid) }()
+	up := make(chan struct{})
+	r.become(func() { r.state, r.pid, r.answered = StateStarting, cmd.Process.Pid, false })
+	go func() { defer close(up); r.awaitAnswer(serving) }()
 	told := json.NewEncoder(stdin).Encode(r.sidecar())
 	err = errors.Join(cmd.Wait(), told)
 	over()
 	if err != nil {
 		err = fmt.Errorf("%w%s", err, quoted(lastLine(r.folder.SidecarLog(), offset)))
 	}
-	return <-up, err
+	<-up
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answered, err
 }
 
 // sidecar is what the run's sidecar is told.
@@ -147,19 +152,28 @@ func (r *run) sidecar() Sidecar {
 	}
 }
 
-// awaitAnswer waits for the first answer, and says whether there was one.
-func (r *run) awaitAnswer(ctx context.Context, pid int) bool {
-	r.become(func() { r.state, r.pid = StateStarting, pid })
+// awaitAnswer waits for the first answer, and notes it.
+func (r *run) awaitAnswer(ctx context.Context) {
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if _, err := r.client.Status(ctx); err == nil {
-			r.become(func() { r.state, r.failures = StateRunning, 0 })
-			return true
+			r.up()
+			return
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return false
+			return
 		}
+	}
+}
+
+// up notes that the sidecar has answered, whoever was the first to hear it.
+func (r *run) up() {
+	r.mu.Lock()
+	known := r.answered
+	r.mu.Unlock()
+	if !known {
+		r.become(func() { r.state, r.failures, r.answered = StateRunning, 0, true })
 	}
 }
 
@@ -227,6 +241,9 @@ func (r *run) answer(ctx context.Context, within time.Duration) (control.Status,
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		status, err := r.client.Status(ctx)
 		if !errors.Is(err, control.ErrAway) {
+			if err == nil {
+				r.up()
+			}
 			return status, err
 		}
 		if r.isHopeless() {
