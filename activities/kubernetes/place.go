@@ -145,10 +145,14 @@ func (p *placing) standing(now time.Time) []pod {
 		case p.faults[s.name()] != "":
 			return
 		case there.Trouble.final(now):
-			p.faults[s.name()] = there.Trouble.Text
-			if progress.FirstFailure == "" {
-				progress.FirstFailure = s.name() + ": " + there.Trouble.Text
+			if isPull(there.Trouble.Reason) && p.hopeless[p.mold.images[s.group.Name]] == (hopelessness{}) {
+				p.hopeless[p.mold.images[s.group.Name]] = hopelessness{there.Trouble.Text, now}
 			}
+			p.faults[s.name()] = there.Trouble.Text
+			p.firstFault = first(p.firstFault, s.name()+": "+there.Trouble.Text)
+			return
+		case p.hopeless[p.mold.images[s.group.Name]].outlasted(now):
+			p.faults[s.name()] = p.hopeless[p.mold.images[s.group.Name]].text
 			return
 		case there.Leaving && there.Name != "":
 			p.faults[s.name()] = "its pod was deleted by somebody else"
@@ -162,13 +166,27 @@ func (p *placing) standing(now time.Time) []pod {
 		}
 		open = append(open, there)
 	})
-	progress.Placed = running
+	progress.Placed, progress.Failed, progress.FirstFailure = running, len(p.faults), p.firstFault
 	if len(kinds) > 0 {
 		text := slices.MinFunc(slices.Collect(maps.Keys(kinds)), func(a, b string) int { return kinds[b] - kinds[a] })
 		progress.Note = fmt.Sprintf("%d wait: %s", kinds[text], text)
 	}
 	p.report(progress)
 	return open
+}
+
+// othersWithin is how long other pods with the same image have to come to run once one could not be pulled for good: a node
+// that had the image before needs no longer. Kubelets tell one after the other, and some take their time.
+const othersWithin = 3 * time.Second
+
+// hopelessness is an image that can't be pulled, and since when that is known.
+type hopelessness struct {
+	text  string
+	since time.Time
+}
+
+func (h hopelessness) outlasted(now time.Time) bool {
+	return h.text != "" && now.Sub(h.since) >= othersWithin
 }
 
 // late makes faults of the pods that were still on their way when the time was over, with the last that the cluster had

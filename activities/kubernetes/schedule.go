@@ -43,7 +43,7 @@ func (g *Ground) Schedule(ctx context.Context, in stage.Input, report func(stage
 // schedule places what is missing of groups, and tells every node of the run what it holds. The caller holds the run's
 // lock.
 func (s *session) schedule(ctx context.Context, groups []string, report func(stage.Progress)) (stage.Result, error) {
-	p := &placing{session: s, groups: groups, report: report, faults: map[string]string{}}
+	p := &placing{session: s, groups: groups, report: report, faults: map[string]string{}, hopeless: map[string]hopelessness{}}
 	for _, x := range seats(s.in.Groups) {
 		if slices.Contains(groups, x.group.Name) {
 			p.wanted = append(p.wanted, x)
@@ -83,6 +83,10 @@ type placing struct {
 	missing []seat // no pod is there that can be kept
 	stale   []pod  // pods that can't
 	faults  map[string]string
+	// firstFault is the first of them, with the instance's name.
+	firstFault string
+	// hopeless are the images that can't be pulled.
+	hopeless map[string]hopelessness
 }
 
 // check finds out, before anything is made, whether the cluster can hold what is missing and lets this user place it.
