@@ -59,9 +59,12 @@ func TestMain(m *testing.M) {
 
 // fakeNetwork gives each process a network namespace of its own, with nothing in it.
 type fakeNetwork struct {
-	mu       sync.Mutex
-	present  map[int]string
-	inodes   map[int]uint64
+	mu      sync.Mutex
+	present map[int]string
+	inodes  map[int]uint64
+	// held keeps the namespaces: a number that is free again may become that of somebody else's, whose processes would be
+	// taken for an instance's and killed.
+	held     map[int]*os.File
 	addFault func(Seat) error
 	added    []int // slots
 	peers    []control.Peer
@@ -69,7 +72,7 @@ type fakeNetwork struct {
 
 func newFakeNetwork() *fakeNetwork {
 	return &fakeNetwork{
-		present: map[int]string{}, inodes: map[int]uint64{},
+		present: map[int]string{}, inodes: map[int]uint64{}, held: map[int]*os.File{},
 	}
 }
 
@@ -117,8 +120,14 @@ func (f *fakeNetwork) Start(slot int, cmd *exec.Cmd) error {
 			done <- err
 			return
 		}
+		held, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
 		f.mu.Lock()
-		f.inodes[slot] = networkOf("thread-self")
+		f.held[slot].Close() // nil at first, which is an error and nothing else
+		f.held[slot], f.inodes[slot] = held, networkOf("thread-self")
 		f.mu.Unlock()
 		done <- cmd.Start()
 	}()
