@@ -6,7 +6,9 @@
 // gets through, and Knock finds out whether packets are let through, refused or lost. All are one way: sender and
 // receiver read the same clock, and the kernel notes when a packet came in, so a prober that is late measures right.
 //
-// Prove does all that for sampled pairs of instances and holds it against what is asked.
+// Prove does all that for sampled pairs of instances and holds it against what is asked. Where instances are on several
+// nodes, all of these prove together (Together): a pair's sender probes it, the receiver's node tells what has come, and
+// the clocks of both are compared between the nodes' routers, where nothing is shaped.
 package prober
 
 import (
