@@ -64,7 +64,7 @@ func FuzzNames(f *testing.F) {
 }
 
 func TestSeatsAndRanges(t *testing.T) {
-	all := seats([]pipelines.Group{{Name: "g", Instances: 2}, {Name: "h", Instances: 3}})
+	all := seats("r", []pipelines.Group{{Name: "g", Instances: 2}, {Name: "h", Instances: 3}})
 	if len(all) != 5 || all[3].slot != 3 || all[3].name() != "h/1" {
 		t.Errorf("%+v", all)
 	}

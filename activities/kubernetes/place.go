@@ -120,9 +120,9 @@ func (p *placing) await(ctx context.Context) error {
 			p.late(open)
 			return nil
 		case <-p.view.changed:
-			// A wave of changes is one look.
+			// A wave of changes is one look; a look at ten thousand pods costs something.
 			select {
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(50*time.Millisecond + time.Duration(len(p.wanted))*20*time.Microsecond):
 			case <-ctx.Done():
 			}
 		case <-ticker.C:
@@ -136,7 +136,7 @@ func (p *placing) standing(now time.Time) []pod {
 	running := 0
 	progress := stage.Progress{Total: len(p.wanted)}
 	kinds := map[string]int{}
-	p.view.each(p.in.Run.ID, p.wanted, func(s seat, there pod) {
+	p.view.each(p.wanted, func(s seat, there pod) {
 		switch {
 		case there.Running && there.Trouble.Reason == "":
 			running++
@@ -161,7 +161,7 @@ func (p *placing) standing(now time.Time) []pod {
 			kinds[there.Trouble.Text]++
 		}
 		if there.Name == "" {
-			there.Name = podName(p.in.Run.ID, s.group.Name, s.index)
+			there.Name = s.pod
 			there.Group, there.Index = s.group.Name, s.index
 		}
 		open = append(open, there)

@@ -33,6 +33,7 @@ type seat struct {
 	group *pipelines.Group
 	index int
 	slot  int
+	pod   string // the name of its pod
 }
 
 // name is group/index.
@@ -40,12 +41,12 @@ func (s seat) name() string { return instance(s.group.Name, s.index) }
 
 func instance(group string, index int) string { return group + "/" + strconv.Itoa(index) }
 
-// seats lays out every instance of a pipeline: its slot is its place among all.
-func seats(groups []pipelines.Group) []seat {
+// seats lays out every instance of a run: its slot is its place among all.
+func seats(run string, groups []pipelines.Group) []seat {
 	var all []seat
 	for i := range groups {
 		for index := range groups[i].Instances {
-			all = append(all, seat{&groups[i], index, len(all)})
+			all = append(all, seat{&groups[i], index, len(all), podName(run, groups[i].Name, index)})
 		}
 	}
 	return all
@@ -82,7 +83,7 @@ func (m *mold) made(g *pipelines.Group) string {
 func (m *mold) pod(s seat) *corev1.Pod {
 	grace, no, uid := int64(1), false, int64(nobody)
 	meta := metav1.ObjectMeta{
-		Name:      podName(m.run.ID, s.group.Name, s.index),
+		Name:      s.pod,
 		Namespace: m.namespace,
 		Labels: map[string]string{
 			labelName: "groundplan", labelComponent: componentInstance, labelManagedBy: "groundplan",

@@ -258,8 +258,10 @@ func (f *following) sum() control.RunStatus {
 		sum.Lost += len(lost)
 		sum.Fault = fmt.Sprintf("%s; %s", p.lost, lostText(lost))
 	}
-	if why := f.casualties(); sum.Fault != "" && why != "" {
-		sum.Fault += " (" + why + ")"
+	if sum.Fault != "" {
+		if why := f.casualties(); why != "" {
+			sum.Fault += " (" + why + ")"
+		}
 	}
 	ask := sidecars.RunStage(f.in)
 	if ask.FailFast && failures(sum)-sum.Unfinished > ask.MaxFailures {
@@ -274,7 +276,7 @@ func (f *following) sum() control.RunStatus {
 // casualties is what the cluster says of pods that ended while they were needed.
 func (f *following) casualties() string {
 	var why []string
-	f.view.each(f.in.Run.ID, seats(f.in.Groups), func(s seat, there pod) {
+	f.view.each(seats(f.in.Run.ID, f.in.Groups), func(s seat, there pod) {
 		if there.Trouble.Ended && len(why) < sidecars.Shown {
 			why = append(why, s.name()+": "+there.Trouble.Text)
 		}

@@ -44,7 +44,7 @@ func (g *Ground) Schedule(ctx context.Context, in stage.Input, report func(stage
 // lock.
 func (s *session) schedule(ctx context.Context, groups []string, report func(stage.Progress)) (stage.Result, error) {
 	p := &placing{session: s, groups: groups, report: report, faults: map[string]string{}, hopeless: map[string]hopelessness{}}
-	for _, x := range seats(s.in.Groups) {
+	for _, x := range seats(s.in.Run.ID, s.in.Groups) {
 		if slices.Contains(groups, x.group.Name) {
 			p.wanted = append(p.wanted, x)
 		}
@@ -143,7 +143,7 @@ func (p *placing) form() {
 // sort tells the pods that can be kept from those that can't, and from those that aren't there.
 func (p *placing) sort() {
 	p.missing, p.stale = nil, nil
-	p.view.each(p.in.Run.ID, p.wanted, func(s seat, there pod) {
+	p.view.each(p.wanted, func(s seat, there pod) {
 		switch {
 		case there.Name == "":
 			p.missing = append(p.missing, s)
@@ -218,7 +218,7 @@ func (p *placing) own(ctx context.Context) (*corev1.ConfigMap, error) {
 // trying for them.
 func (p *placing) failed(ctx context.Context) stage.Result {
 	var stuck []pod
-	p.view.each(p.in.Run.ID, p.wanted, func(s seat, there pod) {
+	p.view.each(p.wanted, func(s seat, there pod) {
 		if _, fault := p.faults[s.name()]; fault && there.Name != "" {
 			stuck = append(stuck, there)
 		}

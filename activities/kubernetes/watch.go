@@ -198,10 +198,10 @@ func (v *view) all() map[string]pod {
 }
 
 // each calls f for the pod of each seat, with the zero pod where there is none.
-func (v *view) each(run string, wanted []seat, f func(seat, pod)) {
+func (v *view) each(wanted []seat, f func(seat, pod)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range wanted {
-		f(s, v.pods[podName(run, s.group.Name, s.index)])
+		f(s, v.pods[s.pod])
 	}
 }
