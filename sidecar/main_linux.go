@@ -98,7 +98,11 @@ func (w *works) openGateway(outside *hostNetwork) error {
 	if err != nil {
 		return err
 	}
-	w.gateway, err = gateway.New(gateway.Options{Redis: client, Run: w.config.run(), Log: w.config.Log, Observe: w.observe})
+	options := gateway.Options{Redis: client, Run: w.config.run(), Log: w.config.Log, Observe: w.observe}
+	if w.config.Node != nil { // what a killed one of this node had on its way to Redis is not applied any more
+		options.Name = w.config.Node.Name
+	}
+	w.gateway, err = gateway.New(options)
 	if err != nil {
 		return errors.Join(fmt.Errorf("starting the sync gateway: %w", err), end())
 	}
