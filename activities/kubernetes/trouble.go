@@ -68,10 +68,10 @@ func troubleOf(p *corev1.Pod, before trouble, now time.Time) trouble {
 
 // read is what the status says now.
 func read(p *corev1.Pod) trouble {
-	switch {
-	case p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded:
+	switch p.Status.Phase {
+	case corev1.PodFailed, corev1.PodSucceeded:
 		return endOf(p)
-	case p.Status.Phase == corev1.PodRunning:
+	case corev1.PodRunning:
 		return trouble{}
 	}
 	for _, c := range p.Status.Conditions {
