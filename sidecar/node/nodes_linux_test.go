@@ -370,7 +370,7 @@ func (c *cluster) ended(run, key string) (sum control.Counts) {
 				time.Sleep(20 * time.Millisecond)
 			}
 			if time.Now().After(limit) {
-				return fmt.Errorf("it goes on and on: %+v, %v", status, err)
+				return fmt.Errorf("it goes on and on: %+v", status)
 			}
 		}
 		if status.Fault != "" || status.FirstFailure != nil {
@@ -464,7 +464,7 @@ func (c *cluster) remove(run string) {
 			return err
 		}
 		if _, err := os.Stat(string(runs.Home(m.told.State).Run(run))); !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("its folder: %v", err)
+			return fmt.Errorf("the folder of %s is still there", run)
 		}
 		return nil
 	})

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
 	nodeagent "github.com/groundplan/groundplan/sidecar/node"
 )
@@ -42,7 +41,6 @@ type run struct {
 	network control.Network
 	stages  map[string]*stage
 	rows    map[string][]control.Instance // stage → how its instances ended
-	events  []runs.Event
 }
 
 var _ control.Backend = (*run)(nil)
