@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -294,10 +295,10 @@ func TestNodeIsLost(t *testing.T) {
 	}
 	usual := b.kubelet
 	b.kubelet = func(p *corev1.Pod, n int) { usual(p, n); p.Spec.NodeName = "n2" }
-	asked := 0
-	b.nodes.Network = func(string, control.Network) control.NetworkReply { asked++; return control.NetworkReply{} }
+	var asked atomic.Int64
+	b.nodes.Network = func(string, control.Network) control.NetworkReply { asked.Add(1); return control.NetworkReply{} }
 	b.want(b.run(b.runInput(2)), stage.Passed)
-	if asked == 0 {
+	if asked.Load() == 0 {
 		t.Error("the new placement was not given the network")
 	}
 	for name, uid := range b.uidsOf() {

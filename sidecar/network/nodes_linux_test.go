@@ -21,7 +21,6 @@ import (
 	"github.com/groundplan/groundplan/sidecar/launch/launchtest"
 	"github.com/groundplan/groundplan/sidecar/links"
 	"github.com/groundplan/groundplan/sidecar/prober"
-	"github.com/groundplan/groundplan/sidecar/shaper/conformance"
 )
 
 // spread is a network over several nodes.
@@ -34,11 +33,8 @@ type spread struct {
 // overNodes has work done with a network over nodes that hold two instances each, those of groups a, b, c, …
 func overNodes(t *testing.T, nodes int, work func(t *testing.T, s *spread)) {
 	t.Helper()
-	launchtest.Options{Flat: true}.InSidecar(t, func(t *testing.T) {
+	launchtest.Options{Root: true}.InSidecar(t, func(t *testing.T) {
 		t.Helper()
-		if conformance.Rootless() {
-			t.Skip("who works on a node is root there")
-		}
 		s := &spread{Cluster: fabrictest.New(t, fabrictest.Options{Nodes: nodes, PerNode: 2, Isolate: true}), t: t, networks: make([]*Network, nodes)}
 		for i := range nodes {
 			s.open(i)
@@ -210,10 +206,7 @@ func TestTenThousandOverNodes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: not with -short")
 	}
-	launchtest.Options{Flat: true}.InSidecar(t, func(t *testing.T) {
-		if conformance.Rootless() {
-			t.Skip("who works on a node is root there")
-		}
+	launchtest.Options{Root: true}.InSidecar(t, func(t *testing.T) {
 		const nodes, each = 100, 100
 		c := fabrictest.Bare(t, fabrictest.Options{Nodes: 1, PerNode: each, Isolate: true})
 		for i := 1; i < nodes; i++ {

@@ -111,10 +111,7 @@ type machine struct {
 
 // inCluster has a test work with a cluster of its own, as root of namespaces of its own.
 func inCluster(t *testing.T, perNode int, work func(c *cluster)) {
-	launchtest.InSidecar(t, func(t *testing.T) {
-		if owners, _ := os.ReadFile("/proc/self/uid_map"); !strings.Contains(string(owners), "4294967295") {
-			t.Skip("agents are root")
-		}
+	launchtest.Options{Root: true}.InSidecar(t, func(t *testing.T) {
 		c := &cluster{Cluster: fabrictest.Bare(t, fabrictest.Options{Nodes: 3, PerNode: perNode}), t: t}
 		c.redis = startRedis(t, c.Nodes[0])
 		dir, err := os.MkdirTemp("/tmp", "gp") // not t.TempDir: sockets' paths are short

@@ -101,6 +101,8 @@ type Options struct {
 	Parallel bool
 	// Flat goes without a subtest where there is but one kind of user.
 	Flat bool
+	// Root is for what is only ever done by root, like the work on a cluster's nodes: once, and skipped by others.
+	Root bool
 }
 
 // InSidecar is InSidecar with these options.
@@ -116,7 +118,10 @@ func (o Options) InSidecar(t *testing.T, work func(t *testing.T)) {
 	if o.Parallel {
 		t.Parallel()
 	}
-	if o.Flat && os.Geteuid() != 0 {
+	if o.Root && os.Geteuid() != 0 {
+		t.Skip("who works on a cluster's nodes is root there")
+	}
+	if o.Root || o.Flat && os.Geteuid() != 0 {
 		o.relaunch(t, nil)
 		return
 	}

@@ -16,10 +16,7 @@ import (
 
 // Every row's instances are on different nodes.
 func TestUserSpaceOverNodes(t *testing.T) {
-	conformance.AsSidecar(t, func(t *testing.T) {
-		if conformance.Rootless() {
-			t.Skip("who works on a node is root there")
-		}
+	conformance.AsNodes(t, func(t *testing.T) {
 		conformance.RunOn(t, func(t *testing.T, seats links.Seats) (conformance.Ground, shaper.Shaper) {
 			const nodes = 3
 			c := fabrictest.New(t, fabrictest.Options{
@@ -31,7 +28,7 @@ func TestUserSpaceOverNodes(t *testing.T) {
 				all = append(all, inNode(t, n.Fabric))
 			}
 			return o, all
-		}, testing.Short() || conformance.Rootless())
+		}, testing.Short())
 	})
 }
 

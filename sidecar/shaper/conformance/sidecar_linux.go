@@ -28,6 +28,12 @@ func AsSidecar(t *testing.T, work func(t *testing.T)) {
 	launchtest.Options{Flags: flags}.InSidecar(t, work)
 }
 
+// AsNodes is AsSidecar for what happens on a cluster's nodes, where root works.
+func AsNodes(t *testing.T, work func(t *testing.T)) {
+	t.Helper()
+	launchtest.Options{Flags: flags, Root: true}.InSidecar(t, work)
+}
+
 // flags are what the sidecar of a test gets to know.
 func flags(t *testing.T) []string {
 	all := []string{"-slack=" + slack.String()}
