@@ -40,16 +40,6 @@ func podName(run, group string, index int) string {
 
 func ownerName(run string) string { return dnsLabel("groundplan-" + run) }
 
-// hostname is an instance's, by which its plan configures its network (network:<hostname>). The keeper on its node hands
-// the same one over as HOSTNAME.
-func hostname(group string, index int) string {
-	whole := group + "-" + strconv.Itoa(index)
-	if len(whole) <= longestLabel {
-		return whole
-	}
-	return cut(whole, whole, 6)
-}
-
 // dnsLabel makes a DNS label of a text. One that had to be changed for it ends in a hash of the whole.
 func dnsLabel(text string) string {
 	label := plain(text)

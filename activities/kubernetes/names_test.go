@@ -10,6 +10,7 @@ import (
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/sidecar/control"
 )
 
 func TestNames(t *testing.T) {
@@ -27,8 +28,8 @@ func TestNames(t *testing.T) {
 					t.Errorf("%s has the name of %s: %s", of, other, name)
 				}
 				seen[name] = of
-				if faults := validation.IsDNS1123Label(hostname(group, index)); len(faults) > 0 {
-					t.Errorf("%s: hostname %s: %v", of, hostname(group, index), faults)
+				if faults := validation.IsDNS1123Label(control.Hostname(group, index)); len(faults) > 0 {
+					t.Errorf("%s: hostname %s: %v", of, control.Hostname(group, index), faults)
 				}
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
+	"github.com/groundplan/groundplan/sidecar/control"
 )
 
 const (
@@ -99,7 +100,7 @@ func (m *mold) pod(s seat) *corev1.Pod {
 	}
 	mounts := []corev1.VolumeMount{{Name: volumeName, MountPath: folder}}
 	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{
-		Hostname:                      hostname(s.group.Name, s.index),
+		Hostname:                      control.Hostname(s.group.Name, s.index),
 		RestartPolicy:                 corev1.RestartPolicyNever,
 		TerminationGracePeriodSeconds: &grace,
 		AutomountServiceAccountToken:  &no,

@@ -21,7 +21,7 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 	defer unlock()
 	report(stage.Progress{Note: "setting the data network"})
 	before := s.state.Network
-	s.state.Network = &control.Network{State: *in.Stage.Network, Key: sidecars.Key(in), Stage: in.Stage.Name, Seed: in.Seed}
+	s.state.Network = sidecars.Network(in)
 	s.state.NetworkKey = "" // a sidecar that was asked already says once more what came of it
 	why, err := s.revive(ctx, nil, report)
 	if err != nil {

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -163,34 +162,11 @@ func (s *session) whyNot(offset int64, ended <-chan struct{}) string {
 	if err := launch.Supported(); err != nil {
 		return fmt.Sprintf("instances can't be placed on this machine: %v", err)
 	}
-	said := lastLine(s.folder.SidecarLog(), offset)
+	said := s.folder.SidecarSaid(offset)
 	if said == "" {
 		said = "it said nothing"
 	}
 	return "the sidecar of this run ended as soon as it was started: " + said
-}
-
-// lastLine is the last line of a file behind an offset, cut to what fits into a sentence.
-func lastLine(path string, offset int64) string {
-	const most = 400
-	file, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	if size, err := file.Seek(0, io.SeekEnd); err == nil {
-		offset = max(offset, size-16*most)
-	}
-	data, err := io.ReadAll(io.NewSectionReader(file, offset, 16*most))
-	if err != nil {
-		return ""
-	}
-	data = bytes.TrimSpace(data)
-	line := string(data[bytes.LastIndexByte(data, '\n')+1:])
-	if len(line) > most {
-		line = strings.ToValidUTF8(line[:most], "") + "…"
-	}
-	return line
 }
 
 // environment keeps what a sidecar needs. Instances can read their sidecar's environment, so that nothing else of the

@@ -78,7 +78,7 @@ func newWorld(ask control.Placement, network Network) (*world, error) {
 func (w *world) add(g *control.Group, index int, network Network) {
 	p := &place{
 		group: g, index: index, slot: len(w.places),
-		name: g.Name + "/" + strconv.Itoa(index), host: hostname(g.Name, index),
+		name: g.Name + "/" + strconv.Itoa(index), host: control.Hostname(g.Name, index),
 	}
 	p.control, p.data = network.Addresses(p.slot)
 	w.places = append(w.places, p)

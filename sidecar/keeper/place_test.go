@@ -251,13 +251,13 @@ func TestJournalEndsATornLine(t *testing.T) {
 }
 
 func TestHostnames(t *testing.T) {
-	if h := hostname("peer", 17); h != "peer-17" {
+	if h := control.Hostname("peer", 17); h != "peer-17" {
 		t.Error(h)
 	}
 	long := strings.Repeat("x", 63)
 	seen := map[string]bool{}
 	for i := range 1000 {
-		h := hostname(long, i)
+		h := control.Hostname(long, i)
 		if len(h) > 63 || seen[h] {
 			t.Fatalf("%q is too long or there twice", h)
 		}

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -135,7 +134,7 @@ func (r *run) live(ctx context.Context) (answered bool, err error) {
 	err = errors.Join(cmd.Wait(), told)
 	over()
 	if err != nil {
-		err = fmt.Errorf("%w%s", err, quoted(lastLine(r.folder.SidecarLog(), offset)))
+		err = fmt.Errorf("%w%s", err, quoted(r.folder.SidecarSaid(offset)))
 	}
 	<-up
 	r.mu.Lock()
@@ -309,29 +308,6 @@ func (r *run) release(ctx context.Context) error {
 	defer cancel()
 	_, err := r.client.Release(ctx)
 	return err
-}
-
-// lastLine is the last line of a file behind an offset, cut to what fits into a sentence.
-func lastLine(path string, offset int64) string {
-	const most = 400
-	file, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	if size, err := file.Seek(0, io.SeekEnd); err == nil {
-		offset = max(offset, size-16*most)
-	}
-	data, err := io.ReadAll(io.NewSectionReader(file, offset, 16*most))
-	if err != nil {
-		return ""
-	}
-	data = bytes.TrimSpace(data)
-	line := string(data[bytes.LastIndexByte(data, '\n')+1:])
-	if len(line) > most {
-		line = strings.ToValidUTF8(line[:most], "") + "…"
-	}
-	return line
 }
 
 func quoted(line string) string {
