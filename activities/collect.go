@@ -49,12 +49,13 @@ func (a *Activities) collect(ctx context.Context, in stage.Input, report func(st
 	if note != "" {
 		result.Notes = append(result.Notes, note)
 	}
-	result.Assertions = assertions(in, known)
+	result.Assertions, result.Regressed = assertions(in, known), regressed[:min(len(regressed), mostRegressed)]
+	worse := regressedReason(regressed)
 	broken := brokenReason(result.Assertions)
 	push := a.pushReason(in, folder)
 	switch {
-	case broken != "" || regressed != "":
-		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, regressed, push)
+	case broken != "" || worse != "":
+		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, worse, push)
 	case push != "":
 		result.Verdict, result.Reason = stage.Invalid, push
 	}

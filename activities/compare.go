@@ -23,19 +23,21 @@ const (
 	// defaultRuns is how many earlier runs a comparison is with at most, and fewestRuns at least.
 	defaultRuns = 10
 	fewestRuns  = 3
+	// mostRegressed bounds how many figures that were worse a result names.
+	mostRegressed = 10
 	// defaultAlpha is how often a comparison may find what isn't there.
 	defaultAlpha = 0.05
 )
 
 // compare holds the run against earlier ones. It returns a note for the person, and why the run has regressed.
-func (a *Activities) compare(ctx context.Context, in stage.Input, found metrics.Report) (note, regressed string, err error) {
+func (a *Activities) compare(ctx context.Context, in stage.Input, found metrics.Report) (note string, regressed []string, err error) {
 	asked := in.Stage.Collect.Compare
 	if asked == nil {
-		return "", "", nil
+		return "", nil, nil
 	}
 	earlier, note, err := a.earlier(ctx, in, *asked, found.Metrics)
 	if note != "" || err != nil {
-		return note, "", err
+		return note, nil, err
 	}
 	outcome := comparison.Outcome{Run: in.Run.ID, Alpha: cmp.Or(asked.Alpha, defaultAlpha)}
 	for _, r := range earlier {
@@ -44,7 +46,7 @@ func (a *Activities) compare(ctx context.Context, in stage.Input, found metrics.
 	run := comparison.Run{ID: in.Run.ID, Metrics: found.Metrics, Samples: found.Samples}
 	outcome.Findings = comparison.Compare(earlier, run, comparison.Options{Alpha: outcome.Alpha, Tolerance: asked.Tolerance})
 	if err := runs.WriteJSON(a.folder(in.Run).Comparison(), outcome); err != nil {
-		return "", "", fmt.Errorf("keeping the comparison: %w", err)
+		return "", nil, fmt.Errorf("keeping the comparison: %w", err)
 	}
 	return compared(outcome), regression(outcome), nil
 }
@@ -124,18 +126,22 @@ func compared(o comparison.Outcome) string {
 	return text + strings.Join(parts, ", ")
 }
 
-// regression is why the run has regressed; empty when it hasn't.
-func regression(o comparison.Outcome) string {
-	worse := o.Regressed()
-	if len(worse) == 0 {
-		return ""
-	}
+// regression names the figures that were worse.
+func regression(o comparison.Outcome) []string {
 	var texts []string
-	for _, f := range worse[:min(len(worse), 3)] {
+	for _, f := range o.Regressed() {
 		texts = append(texts, f.String())
 	}
-	if len(worse) > len(texts) {
-		texts = append(texts, fmt.Sprintf("and %d more", len(worse)-len(texts)))
+	return texts
+}
+
+// regressedReason is why the run has regressed; empty when it hasn't.
+func regressedReason(texts []string) string {
+	switch {
+	case len(texts) == 0:
+		return ""
+	case len(texts) > 3:
+		return fmt.Sprintf("regressed: %s; and %d more", strings.Join(texts[:3], "; "), len(texts)-3)
 	}
 	return "regressed: " + strings.Join(texts, "; ")
 }

@@ -5,6 +5,7 @@
 //	├── services.json            addresses of the embedded services while they are up
 //	├── temporal-<schema>.db     the embedded Temporal's database
 //	├── artifacts/<digest>/      what builds made
+//	├── suites/<suite>/<id>.json what came of one turn of a suite
 //	└── runs/<id>/
 //	    ├── run.json             the record: verdict, reason, figures
 //	    ├── pipeline.json        the resolved pipeline
@@ -12,6 +13,9 @@
 //	    ├── metrics.json         summaries of the metrics, once they were collected
 //	    ├── samples.json         the same of single instances, at most 1,000
 //	    ├── comparison.json      what came of the comparison with other runs
+//	    ├── report.html          all of it to read, once it was asked for
+//	    ├── elasticsearch.json   how far the push of the logs has come
+//	    ├── elasticsearch-refused.jsonl  what the server would not take, and why
 //	    ├── build-<artifact>.log what the compiler said
 //	    ├── sidecar.log
 //	    ├── nodes/<node>.log     what the sidecars on a cluster's nodes say
@@ -35,6 +39,14 @@ func (h Home) Run(id string) Folder { return Folder(filepath.Join(string(h), "ru
 // Artifacts is the folder of what builds made.
 func (h Home) Artifacts() string { return filepath.Join(string(h), "artifacts") }
 
+// Suites is the folder of the suites' history.
+func (h Home) Suites() string { return filepath.Join(string(h), "suites") }
+
+// SuiteTurn is the path of the record of one turn of a suite.
+func (h Home) SuiteTurn(suite, id string) string {
+	return filepath.Join(h.Suites(), suite, id+".json")
+}
+
 // Folder is the folder of one run, absolute.
 type Folder string
 
@@ -55,6 +67,15 @@ func (f Folder) Samples() string { return filepath.Join(string(f), "samples.json
 
 // Comparison is the path of what came of the comparison with other runs.
 func (f Folder) Comparison() string { return filepath.Join(string(f), "comparison.json") }
+
+// Report is the path of the run's report.
+func (f Folder) Report() string { return filepath.Join(string(f), "report.html") }
+
+// Push is the path of what is known of the push to Elasticsearch: how far it has come.
+func (f Folder) Push() string { return filepath.Join(string(f), "elasticsearch.json") }
+
+// Refused is the path of the documents that Elasticsearch would not take, with its reasons.
+func (f Folder) Refused() string { return filepath.Join(string(f), "elasticsearch-refused.jsonl") }
 
 // BuildLog is the path of what the compiler said about an artifact.
 func (f Folder) BuildLog(artifact string) string {

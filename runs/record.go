@@ -19,7 +19,11 @@ type Record struct {
 	Cell        map[string]any `json:"cell,omitempty"`
 	Ground      string         `json:"ground"`
 	Commit      string         `json:"commit,omitempty"`
-	Suite       string         `json:"suite,omitempty"`
+	// Suite is the suite that started the run, and Turn the id of its turn; see SuiteTurn.
+	Suite string `json:"suite,omitempty"`
+	Turn  string `json:"turn,omitempty"`
+	// From is the run whose results this one took over, up to the stage at which it began.
+	From string `json:"from,omitempty"`
 	// Status is one of stage.StatusRunning, stage.StatusHolding, stage.StatusEnded; Verdict is set when it ended.
 	Status  string        `json:"status"`
 	Verdict stage.Verdict `json:"verdict,omitempty"`

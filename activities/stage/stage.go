@@ -53,8 +53,11 @@ type Run struct {
 	Root string `json:"root"`
 	// Commit is the git commit of Root, with "-dirty" behind it when the tree had changes; empty outside git.
 	Commit string `json:"commit,omitempty"`
-	// Suite is the suite that started the run, if one did.
+	// Suite is the suite that started the run, if one did, and Turn the id of its turn.
 	Suite string `json:"suite,omitempty"`
+	Turn  string `json:"turn,omitempty"`
+	// From is the run whose results this one took over, up to the stage at which it began.
+	From string `json:"from,omitempty"`
 	// Context and Namespace are, for Kubernetes, the context of the kubeconfig and the namespace of the instances that
 	// whoever started the run has named; empty: those of the worker.
 	Context   string `json:"context,omitempty"`
@@ -130,6 +133,8 @@ type Result struct {
 	Failing []string `json:"failing,omitempty"`
 	// Assertions is set by collect.
 	Assertions []Assertion `json:"assertions,omitempty"`
+	// Regressed is set by collect: at most ten figures that were worse than in earlier runs.
+	Regressed []string `json:"regressed,omitempty"`
 }
 
 // Assertion is what became of one `assert`.
