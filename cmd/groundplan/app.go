@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
 	"github.com/groundplan/groundplan/worker"
@@ -31,6 +32,8 @@ type app struct {
 	verbose bool
 	// set holds the values of the settings that were given as flags.
 	set map[string]string
+	// register adds what the worker carries out; nil: all that groundplan does.
+	register func(worker.Config, sdkworker.Registry) error
 
 	out *terminal.Terminal // what a command was asked for
 	say *terminal.Terminal // what is said to a person on the way
@@ -167,6 +170,7 @@ func (a *app) config() (worker.Config, error) {
 	if err != nil {
 		return config, usage(fmt.Errorf("configuration: %w", err))
 	}
+	config.Register = a.register
 	if a.verbose {
 		config.Log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

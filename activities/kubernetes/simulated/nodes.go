@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -37,6 +38,8 @@ type Nodes struct {
 	Fate func(node string, i control.Instance, ask control.RunStage) Fate
 	// Network answers a request for a state of the data network; nil: it is in force.
 	Network func(node string, ask control.Network) control.NetworkReply
+	// Outputs are the files that an instance has written, by their paths in its folder; nil: one line in run.out.
+	Outputs func(node string, i control.Instance) map[string][]byte
 	// Place answers a placement before it is taken; nil, or a nil error: it is taken.
 	Place func(node string, ask control.Placement) error
 
@@ -67,6 +70,61 @@ func (a *Nodes) Dial(ctx context.Context, name string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
 	return n.dial(ctx)
+}
+
+// Serve has other processes reach the nodes by Dialer, until the listener is closed.
+func (a *Nodes) Serve(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("serving simulated nodes: %w", err)
+		}
+		go a.pass(conn)
+	}
+}
+
+// pass hands a connection to the node that its first line names.
+func (a *Nodes) pass(conn net.Conn) {
+	var name []byte
+	for letter := make([]byte, 1); ; name = append(name, letter[0]) {
+		if _, err := io.ReadFull(conn, letter); err != nil || len(name) > longestName {
+			_ = conn.Close()
+			return
+		}
+		if letter[0] == '\n' {
+			break
+		}
+	}
+	n := a.node(string(name))
+	n.mu.Lock()
+	away := n.away
+	n.mu.Unlock()
+	if away {
+		_ = conn.Close()
+		return
+	}
+	n.accept <- conn
+}
+
+// longestName bounds a node's name, in bytes.
+const longestName = 253
+
+// Dialer is Nodes.Dial for another process than the one that serves the nodes at this socket.
+func Dialer(socket string) func(ctx context.Context, node string) (net.Conn, error) {
+	return func(ctx context.Context, node string) (net.Conn, error) {
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, "unix", socket)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := conn.Write([]byte(node + "\n")); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return conn, nil
+	}
 }
 
 func (a *Nodes) node(name string) *node {

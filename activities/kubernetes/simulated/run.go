@@ -309,7 +309,9 @@ func (n *node) archive(w http.ResponseWriter, r *http.Request) {
 		}
 		name := fmt.Sprintf("%s/%d", i.Group, i.Index)
 		manifest.Instances = append(manifest.Instances, name)
-		put("outputs/"+name+"/run.out", []byte("written on "+n.name+"\n"))
+		for file, data := range n.outputs(i) {
+			put("outputs/"+name+"/"+file, data)
+		}
 	}
 	for name, rows := range held.rows {
 		var text bytes.Buffer
@@ -323,4 +325,12 @@ func (n *node) archive(w http.ResponseWriter, r *http.Request) {
 	text, _ := json.Marshal(manifest)
 	put(nodeagent.ManifestName, text)
 	_ = out.Close()
+}
+
+// outputs are what an instance has written.
+func (n *node) outputs(i control.Instance) map[string][]byte {
+	if say := n.all.Outputs; say != nil {
+		return say(n.name, i)
+	}
+	return map[string][]byte{"run.out": []byte("written on " + n.name + "\n")}
 }
