@@ -44,7 +44,7 @@ type Config struct {
 	KubeNodeSelector, KubeTolerations string
 	// Registry is where images go that the nodes of a cluster pull, HOST[:PORT][/PATH].
 	Registry string
-	// UIPort is where Dev serves the web page on loopback; 0: any free port.
+	// UIPort is where `groundplan dev` serves its page on loopback; 0: any free port.
 	UIPort int
 	// Log takes what the worker has to say; nil: nothing is said. The embedded server writes into a file of its own.
 	Log *slog.Logger

@@ -95,10 +95,10 @@ func (o *owned) startServices(ctx context.Context) error {
 	s.where.set(server.Address())
 	if s.dev {
 		o.ui, err = embedded.StartUI(ctx, embedded.UIOptions{
-			Temporal: server.Address(), Namespace: s.config.Namespace, Token: s.where.token, Port: s.config.UIPort,
+			Temporal: server.Address(), Namespace: s.config.Namespace, Token: s.where.token,
 		})
 		if err != nil {
-			return fmt.Errorf("starting the web page: %w", err)
+			return fmt.Errorf("starting Temporal's web page: %w", err)
 		}
 	}
 	return nil
@@ -118,7 +118,7 @@ func (o *owned) announce() error {
 		PID: os.Getpid(), Started: o.server.Started(),
 	}
 	if o.ui != nil {
-		up.UI = o.ui.URL()
+		up.TemporalUI = o.ui.URL()
 	}
 	if err := writeServices(s.config.Home, up); err != nil {
 		return fmt.Errorf("writing the services' addresses: %w", err)
@@ -196,7 +196,7 @@ func (o *owned) stopWorkers() {
 	all.Wait()
 }
 
-// withdraw takes back the services' addresses and ends the web page.
+// withdraw takes back the services' addresses and ends Temporal's web page.
 func (o *owned) withdraw() error {
 	o.session.where.set("")
 	err := removeServices(o.session.config.Home)

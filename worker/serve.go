@@ -2,29 +2,34 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
 // Serve runs a worker until the context ends: of the external Temporal, or of the embedded one (`groundplan worker`). It
 // ends gracefully: activities under way are handed to the next worker.
 func Serve(ctx context.Context, config Config) error {
-	return serve(ctx, config, false, func(Info) {})
+	return serve(ctx, config, false, untilEnd)
 }
 
-// Dev keeps the embedded services, a worker and the web page up until the context ends, and calls ready once they are.
-func Dev(ctx context.Context, config Config, ready func(Info)) error {
+// Dev keeps the embedded services, a worker and Temporal's web page up as long as beside takes, which is called once they
+// are up; it has to return when its context ends.
+func Dev(ctx context.Context, config Config, beside func(context.Context, *Session) error) error {
 	if config.Temporal != "" {
 		return fmt.Errorf("`groundplan dev` keeps embedded services up, but Temporal is external (%s); run `groundplan worker` or take that setting away", config.Temporal)
 	}
-	return serve(ctx, config, true, ready)
+	return serve(ctx, config, true, beside)
 }
 
-func serve(ctx context.Context, config Config, dev bool, ready func(Info)) error {
+func untilEnd(ctx context.Context, _ *Session) error {
+	<-ctx.Done()
+	return nil
+}
+
+func serve(ctx context.Context, config Config, dev bool, beside func(context.Context, *Session) error) error {
 	s, err := open(ctx, config, dev)
 	if err != nil {
 		return err
 	}
-	ready(s.Info())
-	<-ctx.Done()
-	return s.Close()
+	return errors.Join(beside(ctx, s), s.Close())
 }

@@ -22,7 +22,16 @@ func TestDev(t *testing.T) {
 	home := runs.Home(t.TempDir())
 	ctx, stop := context.WithCancel(t.Context())
 	ready, ended := make(chan Info, 1), make(chan error, 1)
-	go func() { ended <- Dev(ctx, testConfig(home), func(i Info) { ready <- i }) }()
+	go func() {
+		ended <- Dev(ctx, testConfig(home), func(ctx context.Context, s *Session) error {
+			if len(s.PageKey()) < 32 || s.Home() != home || strings.Contains(s.Info().TemporalUI, s.PageKey()) {
+				t.Errorf("the live page's key is %q, its home %q, Temporal's page %s", s.PageKey(), s.Home(), s.Info().TemporalUI)
+			}
+			ready <- s.Info()
+			<-ctx.Done()
+			return nil
+		})
+	}()
 	var info Info
 	select {
 	case info = <-ready:
@@ -36,13 +45,13 @@ func TestDev(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := (&http.Client{Jar: jar}).Get(info.UI)
+	response, err := (&http.Client{Jar: jar}).Get(info.TemporalUI)
 	if err != nil {
 		t.Fatal(err)
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		t.Errorf("the page %s is %s", info.UI, response.Status)
+		t.Errorf("the page %s is %s", info.TemporalUI, response.Status)
 	}
 	s := openSession(t, testConfig(home))
 	if output := wait(t, start(t, s, "run", five)); output.Verdict != stage.Passed {

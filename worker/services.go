@@ -18,12 +18,12 @@ import (
 // services is services.json: where the embedded services are while they are up. Only its owner may read it, since the
 // token lets in whoever has it. Whether it is stale is told by the lock: with nobody holding that, it is.
 type services struct {
-	Temporal  string    `json:"temporal"`
-	Namespace string    `json:"namespace"`
-	UI        string    `json:"ui,omitempty"`
-	Token     string    `json:"token"`
-	PID       int       `json:"pid"`
-	Started   time.Time `json:"started"`
+	Temporal   string    `json:"temporal"`
+	Namespace  string    `json:"namespace"`
+	TemporalUI string    `json:"temporalUI,omitempty"`
+	Token      string    `json:"token"`
+	PID        int       `json:"pid"`
+	Started    time.Time `json:"started"`
 }
 
 func servicesPath(home runs.Home) string { return filepath.Join(string(home), "services.json") }

@@ -12,6 +12,8 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"github.com/groundplan/groundplan/internal/door"
+	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/worker/embedded"
 )
 
@@ -34,7 +36,7 @@ type Session struct {
 	log    *slog.Logger
 	where  *locator
 	client client.Client
-	// dev says that the services are kept up for their own sake: the web page belongs to them then.
+	// dev says that the services are kept up for their own sake: Temporal's web page belongs to them then.
 	dev bool
 
 	cancel context.CancelFunc
@@ -50,8 +52,8 @@ type Info struct {
 	// Temporal is the address of the frontend, Namespace the namespace used there.
 	Temporal  string `json:"temporal"`
 	Namespace string `json:"namespace"`
-	// UI is the URL of the web page; empty when none is served. It lets in whoever has it.
-	UI string `json:"ui,omitempty"`
+	// TemporalUI is the URL of Temporal's web page; empty when none is served. It lets in whoever has it.
+	TemporalUI string `json:"temporalUI,omitempty"`
 	// Home is the state folder.
 	Home string `json:"home"`
 	// PID and Started are those of the process that runs the embedded services; 0 for an external Temporal.
@@ -239,9 +241,21 @@ func (s *Session) Info() Info {
 		return info
 	}
 	if up, err := readServices(s.config.Home); err == nil {
-		info.Temporal, info.UI, info.PID, info.Started = up.Temporal, up.UI, up.PID, up.Started
+		info.Temporal, info.TemporalUI, info.PID, info.Started = up.Temporal, up.TemporalUI, up.PID, up.Started
 	}
 	return info
+}
+
+// Home is the state folder.
+func (s *Session) Home() runs.Home { return s.config.Home }
+
+// PageKey is what the live page of this home asks its visitors for; empty with an external Temporal. It stays the same
+// over restarts, and gives nothing away of what the services ask for.
+func (s *Session) PageKey() string {
+	if s.external() {
+		return ""
+	}
+	return door.Key("live page", s.where.token)
 }
 
 func (s *Session) external() bool { return s.config.Temporal != "" }

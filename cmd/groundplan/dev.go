@@ -49,11 +49,13 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	err = worker.Dev(ctx, config, func(info worker.Info) {
-		a.up(info, *o.form)
+	err = worker.Dev(ctx, config, func(ctx context.Context, session *worker.Session) error {
+		a.up(session.Info(), *o.form)
 		if o.untilIdle {
 			go stopWhenIdle(ctx, config, stop)
 		}
+		<-ctx.Done()
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("keeping the services up: %w", err)
@@ -70,7 +72,7 @@ func (a *app) up(info worker.Info, form string) {
 	}
 	a.tell("%s The services are up. Ctrl-C stops them; runs under way can be resumed.", a.say.Paint(terminal.Green, "●"))
 	for _, row := range []struct{ name, value string }{
-		{"web page", info.UI}, {"Temporal", info.Temporal}, {"namespace", info.Namespace}, {"home", info.Home},
+		{"web page", info.TemporalUI}, {"Temporal", info.Temporal}, {"namespace", info.Namespace}, {"home", info.Home},
 	} {
 		if row.value != "" {
 			a.tell("  %s%s", a.say.Paint(terminal.Dim, terminal.Pad(row.name, 11)), row.value)

@@ -2,21 +2,19 @@ package embedded
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"path"
 	"time"
 
 	uiserver "github.com/temporalio/ui-server/v2/server"
 	uiconfig "github.com/temporalio/ui-server/v2/server/config"
 	"github.com/temporalio/ui-server/v2/server/server_options"
+
+	"github.com/groundplan/groundplan/internal/door"
 )
 
 // UIOptions say how Temporal's web page is served.
@@ -26,22 +24,20 @@ type UIOptions struct {
 	Namespace string
 	// Token is what the frontend asks for.
 	Token string
-	// Port is where it is served on loopback; 0: any free one.
-	Port int
 }
 
 // UI is Temporal's web page. What is reached from outside is a door in front of it, which lets in who has the URL and
 // adds the token that the frontend asks for.
 type UI struct {
 	page  *uiserver.Server
-	door  *http.Server
+	front *http.Server
 	url   string
 	ended chan error
 }
 
 // StartUI serves the page and returns once it answers.
 func StartUI(ctx context.Context, o UIOptions) (*UI, error) {
-	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", o.Port))
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +59,12 @@ func StartUI(ctx context.Context, o UIOptions) (*UI, error) {
 	}))
 	u := &UI{
 		page:  page,
-		door:  &http.Server{Handler: door(behind[0].String(), o.Token), ReadHeaderTimeout: 10 * time.Second},
-		url:   fmt.Sprintf("http://%s/?key=%s", listener.Addr(), pageKey(o.Token)),
+		front: &http.Server{Handler: guarded(behind[0].String(), o.Token), ReadHeaderTimeout: 10 * time.Second},
+		url:   uiDoor(o.Token).URL(listener.Addr().String()),
 		ended: make(chan error, 1),
 	}
 	go func() { _ = page.Start() }()
-	go func() { u.ended <- u.door.Serve(listener) }()
+	go func() { u.ended <- u.front.Serve(listener) }()
 	if err := u.wait(ctx, behind[0].String()); err != nil {
 		return nil, errors.Join(err, u.Stop())
 	}
@@ -98,60 +94,23 @@ func (u *UI) URL() string { return u.url }
 // Stop ends the page.
 func (u *UI) Stop() error {
 	u.page.Stop()
-	err := u.door.Close()
+	err := u.front.Close()
 	if served := <-u.ended; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
 	return err
 }
 
-const cookieName = "groundplan"
+// uiDoor is the door of the page of a frontend that asks for token.
+func uiDoor(token string) door.Door { return door.Door{Key: door.Key("web page", token)} }
 
-// pageKey is what the page asks for. It is not the token: a browser shows the cookies of 127.0.0.1 to every port there.
-func pageKey(token string) string {
-	sum := sha256.Sum256([]byte("web page\x00" + token))
-	return hex.EncodeToString(sum[:16])
-}
-
-// door lets in who shows the key: once in the URL, from then on by a cookie.
-func door(behind, token string) http.Handler {
-	key := pageKey(token)
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+// guarded is the page behind its door: who is let in gets the token added that the frontend asks for.
+func guarded(behind, token string) http.Handler {
+	d := uiDoor(token)
+	return d.Guard(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: behind})
 		r.Out.Host = r.In.Host
 		r.Out.Header.Set("Authorization", "Bearer "+token)
-		dropCookie(r.Out)
-	}}
-	same := func(shown string) bool { return subtle.ConstantTimeCompare([]byte(shown), []byte(key)) == 1 }
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if shown := r.URL.Query().Get("key"); local(r.Host) && same(shown) {
-			http.SetCookie(w, &http.Cookie{Name: cookieName, Value: key, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
-			http.Redirect(w, r, path.Clean("/"+r.URL.Path), http.StatusSeeOther)
-			return
-		}
-		cookie, err := r.Cookie(cookieName)
-		if err != nil || !local(r.Host) || !same(cookie.Value) {
-			http.Error(w, "open the address that `groundplan dev` printed: it holds the key that this page asks for", http.StatusForbidden)
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	})
-}
-
-// local says whether a request was made to loopback by that name: any other name may have been pointed here by a page
-// that is up to something.
-func local(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	return err == nil && (name == "127.0.0.1" || name == "localhost")
-}
-
-// dropCookie takes the door's own cookie out of what is handed on.
-func dropCookie(r *http.Request) {
-	cookies := r.Cookies()
-	r.Header.Del("Cookie")
-	for _, c := range cookies {
-		if c.Name != cookieName {
-			r.AddCookie(c)
-		}
-	}
+		d.Drop(r.Out)
+	}})
 }
