@@ -302,12 +302,22 @@ func (c *stageChecker) checkCollect(n *stageNode) {
 	for _, e := range s.assert {
 		c.checkEnded(n, e)
 	}
-	if s.elasticsearch == nil || c.doc.disordered {
+	if s.elasticsearch != nil {
+		c.checkAfterRuns(n, s.key("elasticsearch"), "logs are pushed")
+	}
+	if len(s.export) > 0 {
+		c.checkAfterRuns(n, s.key("export"), "metrics are exported")
+	}
+}
+
+// checkAfterRuns refuses what may be done only when every run stage has ended, in a stage that may come before one's end.
+func (c *stageChecker) checkAfterRuns(n *stageNode, at place, what string) {
+	if c.doc.disordered {
 		return
 	}
 	for _, other := range c.doc.stages {
 		if other.syntax.run != nil && !c.doc.precedes(other, n) {
-			c.faults.faultf(s.key("elasticsearch"), "logs are pushed only after every run stage has ended, and `%s` may not have: put this stage after it", other.name)
+			c.faults.faultf(at, "%s only after every run stage has ended, and `%s` may not have: put this stage after it", what, other.name)
 		}
 	}
 }

@@ -34,7 +34,7 @@ type Document struct {
 	inherited  int                 // values that groups took over from others
 	stages     []*stageNode
 	byName     map[string]*stageNode
-	events     map[string]bool // names of all events
+	events     map[string]bool // name of an event → whether it ends before its stage does, in any of its stages
 	regions    map[string]*regions
 	axes       []axis
 	axisKinds  map[string]kind

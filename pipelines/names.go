@@ -20,8 +20,8 @@ type reference struct {
 var roots = []string{"parameters", "matrix", "groups", "stages", "metrics", "outcomes", "env", "secrets"}
 
 // references finds the names in an expression. Names of stages, groups, events and metrics may hold a `-`, which CEL
-// would take for a minus: what stands right behind `stages.`, `groups.`, `outcomes.`, `metrics.` and `during.` is one
-// name, and so is what follows a group in `metrics`.
+// would take for a minus: what stands right behind `stages.`, `groups.`, `outcomes.`, `metrics.` and, in these,
+// `before.`, `during.` and `after.` is one name, and so is what follows a group in `metrics`.
 func references(text string, isGroup func(string) bool) []reference {
 	var all []reference
 	for i := 0; i < len(text); {
@@ -125,7 +125,7 @@ func (r reference) dashes(isGroup func(string) bool) bool {
 	case "stages", "groups", "outcomes":
 		return n == 0
 	case "metrics":
-		return n == 0 || r.segments[n-1] == "during" || n == 1 && isGroup(r.segments[0])
+		return n == 0 || n >= 2 && slices.Contains(Phases, r.segments[n-1]) || n == 1 && isGroup(r.segments[0])
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package pipelines
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -163,6 +164,11 @@ func (r *resolver) resolveCollect(in *scope, s *collectSyntax) *Collect {
 	}
 	if s.compare != nil {
 		out.Compare = r.resolveCompare(in, s.compare)
+	}
+	for _, form := range r.textList(in, s.export) {
+		if !slices.Contains(out.Export, form) {
+			out.Export = append(out.Export, form)
+		}
 	}
 	return out
 }

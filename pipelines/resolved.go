@@ -299,7 +299,16 @@ type Collect struct {
 	// Assert holds CEL expressions of type bool over Variables.
 	Assert  []Assertion `json:"assert,omitempty"`
 	Compare *Compare    `json:"compare,omitempty"`
+	// Export lists forms that the metrics are written in for other programs, each once.
+	Export []string `json:"export,omitempty"`
 }
+
+// Forms of exported metrics.
+const (
+	ExportParquet    = "parquet"
+	ExportPrometheus = "prometheus"
+	ExportOTLP       = "otlp"
+)
 
 // Assertion is one expression that must hold.
 type Assertion struct {

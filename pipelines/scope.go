@@ -97,10 +97,22 @@ func (n scopeNames) typeOf(r reference) (kind, *problem) {
 		return fieldKind(r, stageFields)
 	}
 	m, p := readMetric(r, n.doc.isGroup)
-	if p == nil && m.event != "" && !n.doc.events[m.event] {
-		return "", unknown("event", m.event, sortedKeys(n.doc.events))
+	if p == nil && m.event != "" {
+		p = n.phase(m)
 	}
 	return m.kind, p
+}
+
+// phase checks the event that a metric is asked for the time around of.
+func (n scopeNames) phase(m metric) *problem {
+	ends, there := n.doc.events[m.event]
+	switch {
+	case !there:
+		return unknown("event", m.event, sortedKeys(n.doc.events))
+	case m.phase == PhaseAfter && !ends:
+		return problemf("", "nothing is measured after `%s`: it lasts until its stage is over, since it has no `for`, `pause` or `restart`", m.event)
+	}
+	return nil
 }
 
 // hidden explains why a root can't be used.
@@ -172,11 +184,12 @@ func sortedKeys[V any](m map[string]V) []string {
 type metric struct {
 	key   string // in Variables.Metrics
 	stat  string // "" inside has(metrics.name)
+	phase string // one of Phases; "" without event
 	event string
 	kind  kind
 }
 
-// readMetric reads metrics.[group.]name[.during.event].stat.
+// readMetric reads metrics.[group.]name[.during.event].stat, or another phase in the place of during.
 func readMetric(r reference, isGroup func(string) bool) (metric, *problem) {
 	segments := r.segments
 	var m metric
@@ -187,9 +200,9 @@ func readMetric(r reference, isGroup func(string) bool) (metric, *problem) {
 	if isGroup(m.key) && len(segments) > 0 {
 		m.key, segments = m.key+"."+segments[0], segments[1:]
 	}
-	if len(segments) >= 2 && segments[0] == "during" {
-		m.event = segments[1]
-		m.key, segments = m.key+".during."+m.event, segments[2:]
+	if len(segments) >= 2 && slices.Contains(Phases, segments[0]) {
+		m.phase, m.event = segments[0], segments[1]
+		m.key, segments = m.key+"."+m.phase+"."+m.event, segments[2:]
 	}
 	switch {
 	case len(segments) == 0 && r.presence:

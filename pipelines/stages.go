@@ -66,9 +66,9 @@ func (d *Document) readStages() {
 	d.connect()
 	for _, n := range d.stages {
 		if n.syntax.run != nil {
-			for _, e := range n.syntax.run.events {
-				if e.name.text != "" {
-					d.events[e.name.text] = true
+			for i := range n.syntax.run.events {
+				if e := &n.syntax.run.events[i]; e.name.text != "" {
+					d.events[e.name.text] = d.events[e.name.text] || e.ends()
 				}
 			}
 		}

@@ -14,6 +14,7 @@ type collectSyntax struct {
 	elasticsearch *elasticsearchSyntax
 	assert        []*expression
 	compare       *compareSyntax
+	export        []value
 }
 
 var collectObject = &object[collectSyntax]{
@@ -26,6 +27,8 @@ var collectObject = &object[collectSyntax]{
 			func(c *collectSyntax) *[]*expression { return &c.assert }),
 		key("compare", "Holds the run against earlier ones.", pointer[compareSyntax]{compareObject},
 			func(c *collectSyntax) **compareSyntax { return &c.compare }),
+		key("export", "Writes the metrics for other programs into the run's folder, and sends them where an address is configured: `parquet` (metrics.parquet, a row per measured value), `prometheus` (metrics.prom; setting `prometheus`), `otlp` (metrics.otlp.json, and the plans' traces; setting `otlp`). Only in a stage that comes after every `run` stage.",
+			list[value]{elem: enumForm(ExportParquet, ExportPrometheus, ExportOTLP), orOne: true}, func(c *collectSyntax) *[]value { return &c.export }),
 	},
 }
 

@@ -230,7 +230,7 @@ type eventSyntax struct {
 var eventObject = &object[eventSyntax]{
 	name: "event", doc: "Something done to a running stage: exactly one of `network`, `kill`, `pause`.",
 	fields: []field[eventSyntax]{
-		key("name", "A name that other events and `metrics.<name>.during` can use.", eventName, func(e *eventSyntax) *name { return &e.name }),
+		key("name", "A name that other events and `metrics.<name>.<before|during|after>` can use.", eventName, func(e *eventSyntax) *name { return &e.name }),
 		key("at", "When: `30s` after the start; `half-done`, when every instance of the stage has signalled that state; `split` or `split.healed`, when that event began or ended. An offset may follow: `split.healed + 10s`.",
 			form[value](anchorForm{}), func(e *eventSyntax) *value { return &e.at }).required(),
 		key("for", "How long a change of the network stays.", periodForm, func(e *eventSyntax) *value { return &e.duration }).

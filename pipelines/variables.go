@@ -5,11 +5,22 @@ type Variables struct {
 	// Stages is stage → outcome: "passed", "failed", "invalid" or "skipped".
 	Stages map[string]string `json:"stages,omitempty"`
 	// Metrics is name → summary over all instances, and "<group>.<name>" → summary over one group;
-	// either with ".during.<event>" behind it → summary over what was measured while the event lasted.
+	// either with ".<phase>.<event>" behind it, phase being one of Phases → summary over what was measured then.
 	Metrics map[string]Summary `json:"metrics,omitempty"`
 	// Outcomes is group → how its instances ended, over all run stages.
 	Outcomes map[string]Outcomes `json:"outcomes,omitempty"`
 }
+
+// Phases of a run stage, seen from one of its events: from the opening of the gate until the event begins, while it is in
+// force, and from when it is over until the stage is.
+const (
+	PhaseBefore = "before"
+	PhaseDuring = "during"
+	PhaseAfter  = "after"
+)
+
+// Phases lists them in order.
+var Phases = []string{PhaseBefore, PhaseDuring, PhaseAfter}
 
 // Summary is what is kept of a metric's values, in the metric's own unit.
 type Summary struct {
