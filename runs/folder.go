@@ -5,6 +5,7 @@
 //	├── services.json            addresses of the embedded services while they are up
 //	├── temporal-<schema>.db     the embedded Temporal's database
 //	├── artifacts/<digest>/      what builds made
+//	├── suites/<suite>/suite.json what a suite was created with
 //	├── suites/<suite>/<id>.json what came of one turn of a suite
 //	└── runs/<id>/
 //	    ├── run.json             the record: verdict, reason, figures
@@ -41,6 +42,9 @@ func (h Home) Artifacts() string { return filepath.Join(string(h), "artifacts") 
 
 // Suites is the folder of the suites' history.
 func (h Home) Suites() string { return filepath.Join(string(h), "suites") }
+
+// Suite is the path of what a suite was created with.
+func (h Home) Suite(name string) string { return filepath.Join(h.Suites(), name, "suite.json") }
 
 // SuiteTurn is the path of the record of one turn of a suite.
 func (h Home) SuiteTurn(suite, id string) string {
