@@ -15,4 +15,7 @@ type Bundle struct {
 	Env map[string]string `json:"env,omitempty"`
 	// Only keeps one stage and what it needs, when not empty.
 	Only string `json:"only,omitempty"`
+	// Compare is laid over a pipeline in which no stage compares: over its last collect stage, or as a collect stage of
+	// its own behind all others.
+	Compare *Compare `json:"compare,omitempty"`
 }

@@ -81,6 +81,56 @@ func (f cronField) value(text string) (int, error) {
 	return n, nil
 }
 
+// Due says whether the schedule has a turn begin in the minute of t, of which t is the first second. Its fields all have
+// to fit, also the day of the month and that of the week, as Temporal reads them.
+func (s SuiteSchedule) Due(t time.Time) bool {
+	fields, short := map[string]string{
+		"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *",
+	}[s.Cron]
+	if !short {
+		fields = s.Cron
+	}
+	zone, err := time.LoadLocation(s.Timezone)
+	asked := strings.Fields(fields)
+	if err != nil || len(asked) != len(cronFields) {
+		return false
+	}
+	t = t.In(zone)
+	is := []int{t.Minute(), t.Hour(), t.Day(), int(t.Month()), int(t.Weekday())}
+	for i, f := range cronFields {
+		if !f.has(asked[i], is[i]) && (i < 4 || is[i] != 0 || !f.has(asked[i], 7)) { // Sunday is 0 and 7
+			return false
+		}
+	}
+	return t.Second() == 0
+}
+
+// has says whether a field that was checked takes a value.
+func (f cronField) has(asked string, value int) bool {
+	for part := range strings.SplitSeq(asked, ",") {
+		span, step, stepped := strings.Cut(part, "/")
+		every := 1
+		if stepped {
+			every, _ = strconv.Atoi(step)
+		}
+		low, high := f.min, f.max
+		if span != "*" {
+			first, last, isRange := strings.Cut(span, "-")
+			low, _ = f.value(first)
+			switch {
+			case isRange:
+				high, _ = f.value(last)
+			case !stepped:
+				high = low
+			}
+		}
+		if value >= low && value <= high && (value-low)%max(every, 1) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func checkTimezone(v any) error {
 	text, _ := v.(string)
 	if _, err := time.LoadLocation(text); err != nil || text == "" || text == "Local" {

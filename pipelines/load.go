@@ -19,6 +19,8 @@ type Options struct {
 	Getenv func(name string) (string, bool)
 	// Only keeps one stage and what it needs, when not empty.
 	Only string
+	// Compare holds the run against earlier ones where the file doesn't say so itself; see Bundle.Compare.
+	Compare *Compare
 }
 
 // Document is a pipeline that was read and checked. It is safe for use by several goroutines.
@@ -54,7 +56,7 @@ func Load(file string, o Options) (*Document, error) {
 		return nil, err
 	}
 	defer disk.close()
-	b := Bundle{File: rel, Files: map[string]string{}, Set: maps.Clone(o.Set), Seed: o.Seed, Only: o.Only}
+	b := Bundle{File: rel, Files: map[string]string{}, Set: maps.Clone(o.Set), Seed: o.Seed, Only: o.Only, Compare: o.Compare}
 	return read(b, &reader{read: disk.read, escapes: disk.escapes, getenv: o.Getenv})
 }
 

@@ -281,7 +281,7 @@ func TestSuite(t *testing.T) {
 	if got := fmt.Sprint(s.Pipelines); s.Name != "nightly" || s.File != "suites/nightly.yaml" || got != want {
 		t.Errorf("got %s", got)
 	}
-	if s.Schedule != (SuiteSchedule{"0 2 * * *", "Europe/Lisbon", "skip", Duration(3600e9)}) {
+	if s.Schedule != (SuiteSchedule{"0 2 * * *", "Europe/Lisbon", "skip", Duration(3600e9), Duration(120e9)}) {
 		t.Errorf("got %+v", s.Schedule)
 	}
 	secrets := environ(map[string]string{"ALERT_URL": "https://example.org/x", "BAD": "x"})
@@ -294,6 +294,15 @@ func TestSuite(t *testing.T) {
 		} else if strings.Contains(err.Error(), "example.org") {
 			t.Errorf("the message tells a secret: %v", err)
 		}
+	}
+	if key, err := s.Notify.Key(environ(map[string]string{"ALERT_KEY": "whsec_x"})); err != nil || key != "whsec_x" {
+		t.Errorf("got %s (%v)", key, err)
+	}
+	if key, err := (Notify{}).Key(nil); key != "" || err != nil {
+		t.Errorf("no secret gives %s (%v)", key, err)
+	}
+	if _, err := s.Notify.Key(secrets); err == nil || !strings.Contains(err.Error(), "the secret ALERT_KEY is not set") {
+		t.Errorf("got %v", err)
 	}
 	if url, err := (Notify{Webhook: "https://a.b"}).URL(nil); err != nil || url != "https://a.b" {
 		t.Errorf("got %s (%v)", url, err)
@@ -321,4 +330,6 @@ func TestSuiteOfBadPipelines(t *testing.T) {
 	mustContain(t, err, "can't be read")
 	_, err = ParseSuite("s.yaml", []byte("suite: s\npipelines: []\n"))
 	mustContain(t, err, "the suite has no pipeline")
+	_, err = ParseSuite("s.yaml", []byte("suite: s\npipelines: [{file: p.yaml}]\nnotify: {webhook: https://a.b, secret: whsec_open}\nschedule: {cron: '* * * * *', jitter: -1s}\n"))
+	mustContain(t, err, "s.yaml:3:40: a secret doesn't belong into the file: write `=secrets.NAME`", "s.yaml:4:")
 }

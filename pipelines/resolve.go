@@ -97,7 +97,7 @@ func (d *Document) resolve(c cell, faults *collector) Resolved {
 	}
 	r.resolveGroups()
 	out.Groups = r.groups
-	out.Stages = r.resolveStages()
+	out.Stages = compared(r.resolveStages(), d.files.bundle.Compare)
 	out.Seed = d.seed(out)
 	return out
 }

@@ -23,6 +23,8 @@ type SuiteSchedule struct {
 	Timezone string   `json:"timezone,omitempty"`
 	Overlap  string   `json:"overlap,omitempty"` // skip | buffer-one | buffer-all | cancel-other | terminate-other | allow-all
 	CatchUp  Duration `json:"catchUp,omitempty"`
+	// Jitter is by how much at most, chosen anew each time, a turn begins later than it is due.
+	Jitter Duration `json:"jitter,omitempty"`
 }
 
 // SuitePipeline is one pipeline of a suite.
@@ -37,31 +39,45 @@ type Notify struct {
 	// Webhook is a URL, or `=` and an expression over `secrets`: see URL.
 	Webhook string   `json:"webhook"`
 	On      []string `json:"on"` // failed | invalid | regressed | recovered | passed
+	// Secret is `=` and an expression over `secrets`, the key that calls are signed with; empty: they are not. See Key.
+	Secret string `json:"secret,omitempty"`
 }
 
 // URL works out Webhook with the secrets that it names. The result is as secret as they are.
 func (n Notify) URL(secret func(name string) (string, bool)) (string, error) {
-	if n.Webhook == "" || n.Webhook[0] != '=' {
-		return n.Webhook, nil
+	text, err := withSecrets("webhook", n.Webhook, secret)
+	if err == nil && checkWebhook(text) != nil {
+		return "", fmt.Errorf("working out the webhook `%s`: it is not an http or https URL", clip(n.Webhook))
+	}
+	return text, err
+}
+
+// Key works out Secret with the secrets that it names; empty when calls are not to be signed.
+func (n Notify) Key(secret func(name string) (string, bool)) (string, error) {
+	return withSecrets("webhook's secret", n.Secret, secret)
+}
+
+// withSecrets works out a text that may be `=` and an expression over secrets.
+func withSecrets(what, text string, secret func(name string) (string, bool)) (string, error) {
+	if text == "" || text[0] != '=' {
+		return text, nil
 	}
 	none := func(string) bool { return false }
-	c, faults := compile(n.Webhook[1:], kindString, none, scopeNames{newScope(nil, nil, nil), contextSecret})
+	c, faults := compile(text[1:], kindString, none, scopeNames{newScope(nil, nil, nil), contextSecret})
 	if faults != nil {
-		return "", fmt.Errorf("working out the webhook `%s`: %s", clip(n.Webhook), faults[0].message)
+		return "", fmt.Errorf("working out the %s `%s`: %s", what, clip(text), faults[0].message)
 	}
 	for _, s := range c.slots {
 		if _, ok := secret(s.segments[0]); !ok && !s.presence {
-			return "", fmt.Errorf("working out the webhook: the secret %s is not set", s.segments[0])
+			return "", fmt.Errorf("working out the %s: the secret %s is not set", what, s.segments[0])
 		}
 	}
 	v, _, err := c.eval(func(r reference) (any, bool) { return secret(r.segments[0]) })
-	if err == nil {
-		if checkWebhook(v) != nil {
-			return "", fmt.Errorf("working out the webhook `%s`: it is not an http or https URL", clip(n.Webhook))
-		}
-		return v.(string), nil
+	if err != nil {
+		return "", fmt.Errorf("working out the %s `%s`: %w", what, clip(text), err)
 	}
-	return "", fmt.Errorf("working out the webhook `%s`: %w", clip(n.Webhook), err)
+	result, _ := v.(string)
+	return result, nil
 }
 
 // ParseSuite reads a suite without looking at its pipelines. file is the suite's path relative to the repository root.
@@ -143,6 +159,7 @@ func (r *reader) resolveSuite(doc *Document, in *scope, s *suiteSyntax) *Suite {
 			Timezone: get(v, in, s.schedule.timezone, "UTC"),
 			Overlap:  get(v, in, s.schedule.overlap, "skip"),
 			CatchUp:  get(v, in, s.schedule.catchUp, Duration(60e9)),
+			Jitter:   get(v, in, s.schedule.jitter, Duration(0)),
 		}
 	}
 	if len(s.pipelines) == 0 {
@@ -165,6 +182,9 @@ func (r *reader) resolveSuite(doc *Document, in *scope, s *suiteSyntax) *Suite {
 			out.Notify.Webhook = "=" + e.text
 		} else {
 			out.Notify.Webhook = get(v, in, s.notify.webhook, "")
+		}
+		if e := s.notify.secret.expr; e != nil {
+			out.Notify.Secret = "=" + e.text
 		}
 	}
 	return out

@@ -111,7 +111,7 @@ var suiteObject = &object[suiteSyntax]{
 
 type suiteScheduleSyntax struct {
 	located
-	cron, timezone, overlap, catchUp value
+	cron, timezone, overlap, catchUp, jitter value
 }
 
 var suiteScheduleObject = &object[suiteScheduleSyntax]{
@@ -126,6 +126,8 @@ var suiteScheduleObject = &object[suiteScheduleSyntax]{
 			func(s *suiteScheduleSyntax) *value { return &s.overlap }).defaultsTo("skip"),
 		key("catchUp", "How late a missed run may still start.", &scalar{kind: kindDuration, literal: true, allow: positive},
 			func(s *suiteScheduleSyntax) *value { return &s.catchUp }).defaultsTo("1m"),
+		key("jitter", "By how much at most a turn begins later than it is due, chosen anew each time, so that many suites don't begin at once.",
+			&scalar{kind: kindDuration, literal: true, allow: positive}, func(s *suiteScheduleSyntax) *value { return &s.jitter }),
 	},
 }
 
@@ -152,6 +154,7 @@ type notifySyntax struct {
 	located
 	webhook value
 	on      []value
+	secret  value
 }
 
 var notifyObject = &object[notifySyntax]{
@@ -161,6 +164,13 @@ var notifyObject = &object[notifySyntax]{
 			func(n *notifySyntax) *value { return &n.webhook }).required(),
 		key("on", "On what.", list[value]{elem: literalEnum("failed", "invalid", "regressed", "recovered", "passed"), orOne: true},
 			func(n *notifySyntax) *[]value { return &n.on }).defaultsTo("[failed, regressed, recovered]"),
+		key("secret", "The key that calls are signed with (Standard Webhooks), as `=secrets.NAME`; without it they are not signed.",
+			&scalar{kind: kindString}, func(n *notifySyntax) *value { return &n.secret }),
+	},
+	check: func(d *decoder, n *notifySyntax) {
+		if n.secret.written() && n.secret.expr == nil {
+			d.faults.faultf(n.secret.at, "a secret doesn't belong into the file: write `=secrets.NAME`")
+		}
 	},
 }
 
