@@ -50,6 +50,7 @@ func Register(r Registry, a *Activities) {
 		stage.ActivityRelease:  a.Release,
 		stage.ActivityRecord:   a.Record,
 		stage.ActivityResolve:  a.Resolve,
+		stage.ActivityTake:     a.Take,
 		stage.ActivityEvaluate: a.Evaluate,
 	} {
 		r.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})

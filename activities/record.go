@@ -56,7 +56,7 @@ func (a *Activities) record(in stage.Record) runs.Record {
 	p := in.Pipeline
 	record := runs.Record{
 		ID: in.Run.ID, Pipeline: p.Name, Description: p.Description, File: p.File, Digest: p.Digest, Seed: p.Seed,
-		Parameters: p.Parameters, Cell: p.Cell, Ground: in.Run.Ground, Commit: in.Run.Commit, Suite: in.Run.Suite, Turn: in.Run.Turn, From: in.Run.From,
+		Parameters: p.Parameters, Cell: p.Cell, Ground: in.Run.Ground, Root: in.Run.Root, Commit: in.Run.Commit, Suite: in.Run.Suite, Turn: in.Run.Turn, From: in.Run.From,
 		Status: in.Status, Verdict: in.Verdict, Reason: in.Reason, Started: in.Started, Ended: in.Ended,
 		Stages: in.Results, Tries: in.Tries, Cells: in.Cells, Versions: maps.Clone(a.Versions),
 	}

@@ -18,7 +18,9 @@ type Record struct {
 	Parameters  map[string]any `json:"parameters,omitempty"`
 	Cell        map[string]any `json:"cell,omitempty"`
 	Ground      string         `json:"ground"`
-	Commit      string         `json:"commit,omitempty"`
+	// Root is the absolute path of the repository root on the machine that started the run.
+	Root   string `json:"root,omitempty"`
+	Commit string `json:"commit,omitempty"`
 	// Suite is the suite that started the run, and Turn the id of its turn; see SuiteTurn.
 	Suite string `json:"suite,omitempty"`
 	Turn  string `json:"turn,omitempty"`
@@ -53,6 +55,24 @@ type Group struct {
 	PeakMemory pipelines.Summary `json:"peakMemory"`
 	CPU        pipelines.Summary `json:"cpu"`
 	Seconds    pipelines.Summary `json:"seconds"`
+}
+
+// Taken is taken.json: what a run has taken over from an earlier one.
+type Taken struct {
+	From   string   `json:"from"`
+	Stages []string `json:"stages"`
+	// Discard are the times of the earlier run whose stages were not taken over, while what instances wrote then came
+	// along: their files can't be cut at a moment.
+	Discard []Span `json:"discard,omitempty"`
+}
+
+// Span is a time in which instances of some groups ran an attempt of a stage.
+type Span struct {
+	Stage   string    `json:"stage"`
+	Attempt string    `json:"attempt"` // the stage's key
+	Groups  []string  `json:"groups"`
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
 }
 
 // Event is one line of events.jsonl.

@@ -44,6 +44,9 @@ func RunPipeline(ctx workflow.Context, in Input) (Output, error) {
 		return e.end(ctx, stage.Invalid, "invalid: "+err.Error())
 	}
 	e.recordStart(ctx)
+	if err := e.takeOver(ctx); err != nil {
+		return e.end(ctx, stage.Invalid, fmt.Sprintf("invalid: what run %s came to could not be taken over: %s", in.Run.From, explain(err)))
+	}
 	e.runStages(ctx)
 	if e.cut && ctx.Err() == nil {
 		_ = e.recording.Get(ctx, nil) // the next execution writes it again

@@ -36,6 +36,8 @@ const (
 	ActivityRecord = "record"
 	// ActivityResolve resolves one matrix cell. Takes Resolve, returns pipelines.Resolved.
 	ActivityResolve = "resolve"
+	// ActivityTake brings what an earlier run came to into the folder of one that goes on from it. Takes Take.
+	ActivityTake = "take"
 	// ActivityEvaluate evaluates a `when`. Takes Evaluate, returns bool. A local activity.
 	ActivityEvaluate = "evaluate"
 )
@@ -135,6 +137,8 @@ type Result struct {
 	Assertions []Assertion `json:"assertions,omitempty"`
 	// Regressed is set by collect: at most ten figures that were worse than in earlier runs.
 	Regressed []string `json:"regressed,omitempty"`
+	// From is the run that this result was taken over from; empty: it is the run's own.
+	From string `json:"from,omitempty"`
 }
 
 // Assertion is what became of one `assert`.
@@ -167,6 +171,12 @@ type Progress struct {
 // Release is what ActivityRelease is asked.
 type Release struct {
 	Run Run `json:"run"`
+}
+
+// Take is what ActivityTake is asked: what run Run.From came to in these stages.
+type Take struct {
+	Run    Run      `json:"run"`
+	Stages []Result `json:"stages"`
 }
 
 // Record is what ActivityRecord is asked: the whole state of a run at its start, while it holds, and at its end.
