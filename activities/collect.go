@@ -68,12 +68,8 @@ func (a *Activities) metrics(ctx context.Context, folder runs.Folder, in stage.I
 	for _, g := range in.Groups {
 		total += g.Instances
 	}
-	log, err := folder.ReadEvents()
+	times, err := Times(folder, in.Stages)
 	if err != nil {
-		return metrics.Report{}, err
-	}
-	times := metrics.Times{Windows: metrics.Windows(log)}
-	if times.Superseded, err = superseded(folder, log, in.Stages); err != nil {
 		return metrics.Report{}, err
 	}
 	found, err := metrics.Summarise(ctx, folder, in.Groups, times, func(done int) {

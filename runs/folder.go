@@ -10,9 +10,13 @@
 //	└── runs/<id>/
 //	    ├── run.json             the record: verdict, reason, figures
 //	    ├── pipeline.json        the resolved pipeline
+//	    ├── taken.json           what was taken over from an earlier run
 //	    ├── events.jsonl         what happened when
 //	    ├── metrics.json         summaries of the metrics, once they were collected
 //	    ├── samples.json         the same of single instances, at most 1,000
+//	    ├── metrics.parquet      the metrics for other programs, where a collect stage says `export`
+//	    ├── metrics.prom
+//	    ├── metrics.otlp.json
 //	    ├── comparison.json      what came of the comparison with other runs
 //	    ├── report.html          all of it to read, once it was asked for
 //	    ├── elasticsearch.json   how far the push of the logs has come
@@ -60,6 +64,9 @@ func (f Folder) Record() string { return filepath.Join(string(f), "run.json") }
 // Pipeline is the path of the resolved pipeline.
 func (f Folder) Pipeline() string { return filepath.Join(string(f), "pipeline.json") }
 
+// Taken is the path of what was taken over from an earlier run, once all of it is there.
+func (f Folder) Taken() string { return filepath.Join(string(f), "taken.json") }
+
 // Events is the path of the run's event log.
 func (f Folder) Events() string { return filepath.Join(string(f), "events.jsonl") }
 
@@ -68,6 +75,15 @@ func (f Folder) Metrics() string { return filepath.Join(string(f), "metrics.json
 
 // Samples is the path of what single instances measured, for comparisons.
 func (f Folder) Samples() string { return filepath.Join(string(f), "samples.json") }
+
+// Parquet is the path of the measured values, a row for each.
+func (f Folder) Parquet() string { return filepath.Join(string(f), "metrics.parquet") }
+
+// Prometheus is the path of the metrics in the text format of Prometheus.
+func (f Folder) Prometheus() string { return filepath.Join(string(f), "metrics.prom") }
+
+// OTLP is the path of the metrics as OTLP/JSON.
+func (f Folder) OTLP() string { return filepath.Join(string(f), "metrics.otlp.json") }
 
 // Comparison is the path of what came of the comparison with other runs.
 func (f Folder) Comparison() string { return filepath.Join(string(f), "comparison.json") }

@@ -19,12 +19,35 @@ const bucketBits = 10
 // grows with the value. The exponent and the upper bits of a float64 are such a bucket by themselves, so that there is
 // no range to choose, and fractions, zero and negative values need no care.
 type distribution struct {
+	kind     Kind
 	count    int64
 	sum      float64
 	lost     float64 // what rounding took from sum (Kahan)
 	min, max float64
 	exact    []weighted
 	buckets  map[int64]int64
+}
+
+// Kind is what the values of a metric stand for.
+type Kind string
+
+// The kinds. What was measured as several of them under one name is KindValues.
+const (
+	KindValues Kind = "values" // each for itself: point, histogram, timer
+	KindTotals Kind = "totals" // what each instance counted, by full name: counter, meter
+	KindLast   Kind = "last"   // the last of each instance, by full name: gauge, ewma
+)
+
+// of notes what kind of values are added.
+func (d *distribution) of(kind Kind) *distribution {
+	switch d.kind {
+	case "":
+		d.kind = kind
+	case kind:
+	default:
+		d.kind = KindValues
+	}
+	return d
 }
 
 // weighted is a value that was seen a number of times.
@@ -80,6 +103,9 @@ func (d *distribution) spill() {
 func (d *distribution) merge(other *distribution) {
 	if other.count == 0 {
 		return
+	}
+	if other.kind != "" {
+		d.of(other.kind)
 	}
 	if d.count == 0 || other.min < d.min {
 		d.min = other.min

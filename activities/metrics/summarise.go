@@ -23,8 +23,10 @@ import (
 // Report is what was found in the results of a run.
 type Report struct {
 	// Metrics is name → summary over all instances, and `<group>.<name>` → summary over one group; either with
-	// `.during.<event>` behind it → summary over what was measured while the event lasted.
+	// `.<phase>.<event>` behind it → summary over what was measured before, during or after the event.
 	Metrics map[string]pipelines.Summary
+	// Series is the same for other programs: by run stage, and with names in their parts. They are in order.
+	Series []Series `json:"-"`
 	// Samples is name → summaries of single instances, of at most MostSampled evenly chosen ones; a comparison with other
 	// runs is made with them.
 	Samples map[string][]pipelines.Summary
@@ -38,19 +40,10 @@ type Report struct {
 // MostSampled bounds how many instances a metric's samples come from.
 const MostSampled = 1000
 
-// Times say what is special about what was measured when.
-type Times struct {
-	// Windows are counted also by themselves.
-	Windows []Window
-	// Superseded are, by group, the times of attempts that others have taken the place of: what was measured then doesn't
-	// count at all.
-	Superseded map[string][]Window
-}
-
 // Summarise reads results.out of every instance of the groups. progress is called with the number of instances done, one
 // call at a time.
 func Summarise(ctx context.Context, folder runs.Folder, groups []pipelines.Group, times Times, progress func(done int)) (Report, error) {
-	c := collector{times: times, all: map[string]*distribution{}, bad: map[instance]file{}, samples: map[string]map[instance]pipelines.Summary{}}
+	c := collector{times: times, all: map[string]*distribution{}, series: map[Label]*distribution{}, bad: map[instance]file{}, samples: map[string]map[instance]pipelines.Summary{}}
 	total := 0
 	for _, group := range groups {
 		total += group.Instances
@@ -87,9 +80,10 @@ type instance struct{ group, index int }
 
 // collector gathers what the files of many instances say.
 type collector struct {
-	times Times
-	mu    sync.Mutex
-	all   map[string]*distribution
+	times  Times
+	mu     sync.Mutex
+	all    map[string]*distribution
+	series map[Label]*distribution
 	// samples is metric → instance → what it measured.
 	samples map[string]map[instance]pipelines.Summary
 	files   int
@@ -107,7 +101,7 @@ func (c *collector) instance(ctx context.Context, folder runs.Folder, who instan
 		return fmt.Errorf("reading metrics: %w", err)
 	}
 	defer results.Close()
-	f := file{windows: c.times.Windows, discard: c.times.Superseded[group]}
+	f := file{group: group, times: c.times}
 	if err := f.read(bounded{ctx, results}); err != nil {
 		return fmt.Errorf("reading metrics of %s/%d: %w", group, who.index, err)
 	}
@@ -121,8 +115,13 @@ func (c *collector) instance(ctx context.Context, folder runs.Folder, who instan
 	if sampled {
 		c.sample(who, group, f.tally)
 	}
-	for i, part := range f.parts {
-		c.take(group, ".during."+c.times.Windows[i].Event, part)
+	c.label(Label{Group: group}, f.outside)
+	for i, w := range c.times.Stages[group] {
+		c.label(Label{Group: group, Stage: w.Stage}, f.stages[i])
+	}
+	for i, w := range c.times.Windows {
+		c.take(group, "."+w.name(), f.phases[i])
+		c.label(Label{Group: group, Stage: w.Stage, Phase: w.Phase, Event: w.Event}, f.phases[i])
 	}
 	return nil
 }
@@ -130,8 +129,19 @@ func (c *collector) instance(ctx context.Context, folder runs.Folder, who instan
 // take adds what an instance has said, under the names of its metrics with something behind them.
 func (c *collector) take(group, behind string, t *tally) {
 	for metric, values := range t.values {
-		c.merge(metric+behind, values)
-		c.merge(group+"."+metric+behind, values)
+		merge(c.all, metric+behind, values)
+		merge(c.all, group+"."+metric+behind, values)
+	}
+}
+
+// label adds what an instance has said in a stage or a phase of one, to its group's series and to that of all.
+func (c *collector) label(l Label, t *tally) {
+	for metric, values := range t.values {
+		l.Metric = metric
+		merge(c.series, l, values)
+		all := l
+		all.Group = ""
+		merge(c.series, all, values)
 	}
 }
 
@@ -147,11 +157,11 @@ func (c *collector) sample(who instance, group string, t *tally) {
 	}
 }
 
-func (c *collector) merge(name string, values *distribution) {
-	d := c.all[name]
+func merge[K comparable](into map[K]*distribution, name K, values *distribution) {
+	d := into[name]
 	if d == nil {
 		d = &distribution{}
-		c.all[name] = d
+		into[name] = d
 	}
 	d.merge(values)
 }
@@ -199,6 +209,7 @@ func (c *collector) report(groups []pipelines.Group) Report {
 			r.Metrics[name] = s
 		}
 	}
+	r.Series = seriesOf(c.series, len(groups))
 	first := instance{len(groups), 0}
 	for who, f := range c.bad {
 		r.BadLines += f.bad

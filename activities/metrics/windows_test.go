@@ -19,7 +19,7 @@ func TestWindows(t *testing.T) {
 	line := func(at int, kind, stage, attempt, event string) runs.Event {
 		return runs.Event{Time: second(at), Kind: kind, Stage: stage, Attempt: attempt, Event: event}
 	}
-	took := func(e runs.Event) runs.Event { e.Took = time.Second; return e }
+	took := func(e runs.Event) runs.Event { e.Took, e.At = time.Second, 6*time.Second; return e }
 	log := []runs.Event{
 		line(1, "stage-started", "a", "", ""),
 		took(line(10, runs.KindEventBegan, "a", "a-1", "split")),
@@ -34,11 +34,13 @@ func TestWindows(t *testing.T) {
 		line(50, runs.KindEventBegan, "a", "a-3", "fall"),
 	}
 	want := []Window{
-		{"split", second(10), second(19)},
-		{"split", second(11), time.Time{}},
-		{"fall", second(21), second(30)},
-		{"split", second(31), second(40)},
-		{"fall", second(50), time.Time{}},
+		{"a", "before", "split", second(4), second(9)},
+		{"a", "during", "split", second(10), second(19)},
+		{"b", "during", "split", second(11), time.Time{}}, // at once: nothing was before it
+		{"a", "after", "split", second(20), second(30)},
+		{"a", "during", "fall", second(21), second(30)},
+		{"a", "during", "split", second(31), second(40)},
+		{"a", "during", "fall", second(50), time.Time{}},
 	}
 	if got := Windows(log); !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
@@ -67,7 +69,10 @@ func TestDuring(t *testing.T) {
 	content.WriteString(`{"ts":3000000000,"type":"point","name":"bad","measures":{}}` + "\n")
 	folder := runs.Folder(t.TempDir())
 	instanceFile(t, folder, "eu", 0, content.String())
-	windows := []Window{{"split", second(2), second(3)}, {"split", second(7), second(8)}, {"fall", second(8), time.Time{}}}
+	windows := []Window{
+		{"run", "before", "split", second(0), second(1)}, {"run", "during", "split", second(2), second(3)},
+		{"run", "during", "split", second(7), second(8)}, {"run", "during", "fall", second(8), time.Time{}},
+	}
 	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 1}}, Times{Windows: windows}, func(int) {})
 	if err != nil || report.BadLines != 1 {
 		t.Fatalf("%+v, %v", report, err)
@@ -78,7 +83,7 @@ func TestDuring(t *testing.T) {
 	}
 	got := map[string]figures{}
 	for name, s := range report.Metrics {
-		if strings.Contains(name, ".during.") && !strings.HasPrefix(name, "eu.") {
+		if (strings.Contains(name, ".during.") || strings.Contains(name, ".before.")) && !strings.HasPrefix(name, "eu.") {
 			got[name] = figures{s.Count, s.Sum}
 			if group := report.Metrics["eu."+name]; group != s {
 				t.Errorf("of the group, %s is %+v", name, group)
@@ -86,6 +91,8 @@ func TestDuring(t *testing.T) {
 		}
 	}
 	want := map[string]figures{
+		"rtt.before.split": {2, 1}, "peers.before.split": {1, 1}, "load.before.split": {1, 1}, "lookups.before.split": {1, 1},
+		"bytes.before.split": {1, 100}, "size.before.split": {2, 1},
 		"rtt.during.split": {4, 20}, "rtt.during.fall": {2, 17},
 		"peers.during.split": {2, 11}, "peers.during.fall": {1, 9}, // the last of each window
 		"load.during.split": {2, 11}, "load.during.fall": {1, 9},
@@ -119,7 +126,7 @@ func TestSuperseded(t *testing.T) {
 		content.WriteString(`{"type":"point","name":"rtt","measures":{"value":100}}` + "\n") // nobody knows when: it counts
 		instanceFile(t, folder, group, 0, content.String())
 	}
-	times := Times{Superseded: map[string][]Window{"eu": {{"", second(0), second(3)}, {"", second(4), second(5)}}}}
+	times := Times{Superseded: map[string][]Window{"eu": {{From: second(0), To: second(3)}, {From: second(4), To: second(5)}}}}
 	report, err := Summarise(t.Context(), folder, []pipelines.Group{{Name: "eu", Instances: 1}, {Name: "us", Instances: 1}}, times, func(int) {})
 	if err != nil || report.BadLines != 0 {
 		t.Fatalf("%+v, %v", report, err)
