@@ -166,6 +166,14 @@ func (c *course) name(info *activity.Info, args converter.EncodedValues) string 
 		return text
 	case stage.ActivityRelease:
 		return prefix + name
+	case stage.ActivityTake:
+		var t stage.Take
+		_ = args.Get(&t)
+		text := prefix + name + " from " + t.Run.From + ":"
+		for _, r := range t.Stages {
+			text += " " + stage.Key(r.Stage, r.Attempt)
+		}
+		return text
 	case stage.ActivityResolve:
 		var r stage.Resolve
 		_ = args.Get(&r)
@@ -217,6 +225,7 @@ func (c *course) script() {
 	register(stage.ActivityHalt, func(context.Context, stage.Input) error { return nil })
 	register(stage.ActivityRelease, func(context.Context, stage.Release) error { return nil })
 	register(stage.ActivityRecord, func(context.Context, stage.Record) error { return nil })
+	register(stage.ActivityTake, func(context.Context, stage.Take) error { return nil })
 	register(stage.ActivityResolve, func(context.Context, stage.Resolve) (pipelines.Resolved, error) { return c.s.in.Pipeline, nil })
 	c.env.RegisterActivityWithOptions(evaluate, activity.RegisterOptions{Name: stage.ActivityEvaluate})
 	for _, a := range c.s.answers {
@@ -251,6 +260,8 @@ func (c *course) answer(a answer) {
 		on(name, func(r stage.Release) bool { return fits(r.Run) }, func(context.Context, stage.Release) error { return bare() })
 	case stage.ActivityRecord:
 		on(name, func(r stage.Record) bool { return fits(r.Run) }, func(context.Context, stage.Record) error { return bare() })
+	case stage.ActivityTake:
+		on(name, func(t stage.Take) bool { return fits(t.Run) }, func(context.Context, stage.Take) error { return bare() })
 	case stage.ActivityResolve:
 		on(name, func(stage.Resolve) bool { return true }, func(context.Context, stage.Resolve) (pipelines.Resolved, error) {
 			return c.s.in.Pipeline, bare()

@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "write the golden courses of the stories
 //	matrix rtt=20ms,80ms max=2                  makes it a RunMatrix
 //	stage NAME KIND [needs=a,b|none] [timeout=1m] [onFailure=hold] [holdFor=1h] [retry=3] [initial=5s] [factor=2] [max=1m] [on=failed] [when=EXPR]
 //	earlier STAGE VERDICT ATTEMPT               a result of an earlier execution that still holds
+//	from RUN                                    a fork: the earlier results before it are those of that run
 //	tried STAGE VERDICT ATTEMPT                 an attempt of an earlier execution
 //	done CELL VERDICT                           a cell that an earlier execution finished
 //	suggest                                     the server suggests to continue as new, from the beginning
@@ -35,8 +36,8 @@ var update = flag.Bool("update", false, "write the golden courses of the stories
 //	at TIME state
 //	at TIME decide ACTION [STAGE]
 //
-// CALL is a stage, halt, release, record or resolve, for a cell with `RUN/` before it. Answers to the same call are given
-// in their order; a call without one takes 10s and passes (halt, release, record, resolve: 1s).
+// CALL is a stage, halt, release, record, take or resolve, for a cell with `RUN/` before it. Answers to the same call are given
+// in their order; a call without one takes 10s and passes (halt, release, record, take, resolve: 1s).
 type story struct {
 	in        Input
 	matrix    *MatrixInput
@@ -101,6 +102,11 @@ func (s *story) read(w []string) (err error) {
 		s.readMatrix(w[1:])
 	case "earlier":
 		s.in.Earlier = append(s.in.Earlier, s.result(w[1:]))
+	case "from":
+		s.in.Run.From = w[1]
+		for i := range s.in.Earlier {
+			s.in.Earlier[i].From = w[1]
+		}
 	case "tried":
 		s.in.Tries = append(s.in.Tries, s.result(w[1:]))
 	case "done":
