@@ -66,6 +66,24 @@ type site struct {
 	image string
 	// unready nodes by name: their pods are not waited for.
 	dead map[string]bool
+	// coming are the agents that are there and not ready, each with why.
+	coming []string
+}
+
+// mayCome says whether there may be more room soon: nodes that are not ready, or that have an agent that is not ready.
+func (f *site) mayCome() bool { return len(f.dead) > 0 || len(f.coming) > 0 }
+
+// lacks says why the site can't take what is missing; empty when it can.
+func (f *site) lacks(p *placing) string {
+	c := p.cluster
+	if f.image == "" {
+		why := fmt.Sprintf("no sidecar of groundplan is ready on %s", c.name)
+		if len(f.coming) > 0 {
+			why += ": " + joined(f.coming[:min(len(f.coming), sidecars.Shown)])
+		}
+		return fmt.Sprintf("%s: look at its pods (kubectl -n %s get pods -l %s=%s)", why, c.system, labelComponent, componentSidecar)
+	}
+	return first(f.nowhere(c, p.ground.options.NodeSelector), f.short(p.missing, sidecars.Instances(p.in, sidecars.Names(p.in))))
 }
 
 // survey looks at the nodes. Where listing them is forbidden, nothing is known and nothing is checked.
@@ -76,6 +94,7 @@ func (s *session) survey(ctx context.Context) (*site, error) {
 	for _, a := range serving {
 		found.image = first(found.image, a.image)
 	}
+	found.coming = s.reach.coming()
 	nodes, err := patiently(ctx, func() (*corev1.NodeList, error) {
 		return s.cluster.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 	})
@@ -265,20 +284,33 @@ func (f *site) fragments(wanted []demand) []string {
 	return lacks
 }
 
-// quotas says which quota of the namespace doesn't allow what is missing; empty when all do.
-func (c *cluster) quotas(ctx context.Context, missing []seat) (string, error) {
+// quotas are those of the namespace, or none where they may not be looked at.
+func (c *cluster) quotas(ctx context.Context) ([]corev1.ResourceQuota, error) {
 	list, err := patiently(ctx, func() (*corev1.ResourceQuotaList, error) {
 		return c.client.CoreV1().ResourceQuotas(c.namespace).List(ctx, metav1.ListOptions{})
 	})
 	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("looking at the quotas of the namespace %s: %w", c.namespace, err)
+		return nil, fmt.Errorf("looking at the quotas of the namespace %s: %w", c.namespace, err)
 	}
-	need := needed(missing)
+	return list.Items, nil
+}
+
+// countsCPU says whether one of the quotas counts limits of processors: pods without one are refused then.
+func countsCPU(quotas []corev1.ResourceQuota) bool {
+	return slices.ContainsFunc(quotas, func(q corev1.ResourceQuota) bool {
+		_, counted := q.Spec.Hard[corev1.ResourceLimitsCPU]
+		return counted
+	})
+}
+
+// exceeds says which of the quotas doesn't allow what is missing; empty when all do.
+func (m *mold) exceeds(quotas []corev1.ResourceQuota, missing []seat) string {
+	need := m.needed(missing)
 	var lacks []string
-	for _, q := range list.Items {
+	for _, q := range quotas {
 		if len(q.Spec.Scopes) > 0 || q.Spec.ScopeSelector != nil {
 			continue // whether it is about such pods, the API server knows
 		}
@@ -295,17 +327,17 @@ func (c *cluster) quotas(ctx context.Context, missing []seat) (string, error) {
 		}
 		if len(lacks) > 0 {
 			return fmt.Sprintf("the quota %s of the namespace %s doesn't allow %s more: %s: raise it, or name another namespace (--kube-namespace)",
-				q.Name, c.namespace, sidecars.Count(len(missing)), strings.Join(lacks, "; ")), nil
+				q.Name, m.namespace, sidecars.Count(len(missing)), strings.Join(lacks, "; "))
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // needed is what the missing instances take of quotas, by the quotas' names for it.
-func needed(missing []seat) map[corev1.ResourceName]resource.Quantity {
+func (m *mold) needed(missing []seat) map[corev1.ResourceName]resource.Quantity {
 	var cpu, memory, cpuLimits, memoryLimits int64
 	for _, s := range missing {
-		r := resources(s.group)
+		r := resources(s.group, m.limitCPU)
 		cpu, memory = cpu+r.Requests.Cpu().MilliValue(), memory+r.Requests.Memory().Value()
 		cpuLimits, memoryLimits = cpuLimits+r.Limits.Cpu().MilliValue(), memoryLimits+r.Limits.Memory().Value()
 	}

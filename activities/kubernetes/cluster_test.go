@@ -76,9 +76,11 @@ func (c *realCluster) image(name, ref string) stage.Artifact {
 	return artifact
 }
 
+// schedule is one attempt more to place everything.
 func (c *realCluster) schedule() stage.Result {
 	c.Helper()
 	in := c.in
+	c.in.Attempt++
 	in.Stage = pipelines.Stage{Name: "place", Kind: pipelines.KindSchedule, Schedule: &pipelines.Schedule{Groups: sidecars.Names(in)}}
 	since := time.Now()
 	result, err := New(c.options).Schedule(c.Context(), in, func(stage.Progress) {})

@@ -70,10 +70,12 @@ type limits struct {
 	answers time.Duration // for a node's sidecar to come back, outside of run stages
 	gone    time.Duration // for a node to be not ready before its instances are given up
 	looks   time.Duration // between looks at a node that doesn't answer
+	ready   time.Duration // for nodes and sidecars to be ready, before instances are placed
+	asks    time.Duration // between looks whether they are
 	home    time.Duration // for bringing home what was not gathered, at release
 }
 
-var usual = limits{answers: 90 * time.Second, gone: 30 * time.Second, looks: 5 * time.Second, home: 45 * time.Second}
+var usual = limits{answers: 90 * time.Second, gone: 30 * time.Second, looks: 5 * time.Second, ready: 75 * time.Second, asks: time.Second, home: 45 * time.Second}
 
 var _ activities.Ground = (*Ground)(nil)
 

@@ -36,6 +36,7 @@ type bench struct {
 	folder runs.Folder
 
 	mu       sync.Mutex
+	attempts int
 	made     int
 	uids     int
 	forbid   map[string]bool            // verb resource
@@ -60,7 +61,7 @@ func newBench(t *testing.T, nodes int, counts ...int) *bench {
 	b.client.PrependReactor("delete-collection", "pods", b.deleteCollection)
 	home := runs.Home(t.TempDir())
 	b.ground = New(Options{Home: home, Client: b.client, Dial: b.nodes.Dial, Token: simulated.Token, Image: "registry/groundplan@sha256:00"})
-	b.ground.limits = limits{answers: 2 * time.Second, gone: 100 * time.Millisecond, looks: 50 * time.Millisecond, home: 5 * time.Second}
+	b.ground.limits = limits{answers: 2 * time.Second, gone: 100 * time.Millisecond, looks: 50 * time.Millisecond, ready: 300 * time.Millisecond, asks: 20 * time.Millisecond, home: 5 * time.Second}
 	b.in = stage.Input{Run: stage.Run{ID: "run-1", Ground: "kubernetes"}, Pipeline: "p", Seed: 7, Attempt: 1, Deadline: time.Now().Add(time.Minute),
 		Artifacts: map[string]stage.Artifact{"plan": {Name: "plan", Image: "registry/plan@sha256:11", Command: []string{"/plan/plan"}}}}
 	for i, count := range counts {
@@ -189,9 +190,11 @@ func (b *bench) stage(s pipelines.Stage, attempt int) stage.Input {
 	return in
 }
 
+// schedule is one attempt more to place everything.
 func (b *bench) schedule() stage.Result {
 	b.Helper()
-	in := b.stage(pipelines.Stage{Name: "place", Kind: pipelines.KindSchedule, Schedule: &pipelines.Schedule{Groups: sidecars.Names(b.in)}}, 1)
+	b.attempts++
+	in := b.stage(pipelines.Stage{Name: "place", Kind: pipelines.KindSchedule, Schedule: &pipelines.Schedule{Groups: sidecars.Names(b.in)}}, b.attempts)
 	result, err := b.ground.Schedule(b.Context(), in, b.report)
 	if err != nil {
 		b.Fatalf("scheduling: %v", err)

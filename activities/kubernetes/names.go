@@ -25,6 +25,8 @@ const (
 
 	// annotationMade is a hash of what a pod was made from: another one makes it another pod.
 	annotationMade = "groundplan.dev/made"
+	// annotationBy is the attempt of a stage that made the pod.
+	annotationBy = "groundplan.dev/made-by"
 )
 
 // longestLabel is the longest DNS label and the longest value of a label, in bytes.

@@ -21,8 +21,8 @@ const (
 	volumeName = "groundplan"
 	// nobody is the user that instances run as: no right on the cluster or the node goes with it.
 	nobody = 65532
-	// ownMemory is what the supervisor takes beside the instance: it is added to what the group asks for.
-	ownMemory = 16 << 20
+	// SupervisorShare is what a pod asks for its supervisor, in bytes of memory, beside what the group asks for.
+	SupervisorShare = 16 << 20
 	// syncHost is a name that some plans look for the sync service under.
 	syncHost = "testground-sync-service"
 	// containerName is that of the one container of a pod.
@@ -55,7 +55,9 @@ func seats(run string, groups []pipelines.Group) []seat {
 
 // mold is what the pods of a run have in common.
 type mold struct {
-	run       stage.Run
+	run stage.Run
+	// by is the attempt that makes them.
+	by        string
 	namespace string
 	// supervisor is the image that has the supervisor.
 	supervisor   string
@@ -65,6 +67,8 @@ type mold struct {
 	tolerations  []corev1.Toleration
 	// avoid are the nodes that instances may not go to, because nothing serves them there.
 	avoid []string
+	// limitCPU says that the namespace wants the processors limited: one of its quotas counts that.
+	limitCPU bool
 	// together is group → the name of what it has to share a node with.
 	together map[string]string
 }
@@ -90,7 +94,7 @@ func (m *mold) pod(s seat) *corev1.Pod {
 			labelName: "groundplan", labelComponent: componentInstance, labelManagedBy: "groundplan",
 			labelRun: runLabel(m.run.ID), labelGroup: s.group.Name, labelIndex: strconv.Itoa(s.index), labelSlot: strconv.Itoa(s.slot),
 		},
-		Annotations: map[string]string{annotationMade: m.made(s.group)},
+		Annotations: map[string]string{annotationMade: m.made(s.group), annotationBy: m.by},
 	}
 	if with := m.together[s.group.Name]; with != "" {
 		meta.Labels[labelTogether] = with
@@ -117,13 +121,13 @@ func (m *mold) pod(s seat) *corev1.Pod {
 		InitContainers: []corev1.Container{{
 			Name: "supervisor", Image: m.supervisor, ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:         []string{"/supervisor", "install", folder},
-			Resources:       resources(s.group),
+			Resources:       resources(s.group, m.limitCPU),
 			SecurityContext: harmless(), VolumeMounts: mounts,
 		}},
 		Containers: []corev1.Container{{
 			Name: containerName, Image: m.images[s.group.Name], ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:         []string{folder + "/supervisor"},
-			Resources:       resources(s.group),
+			Resources:       resources(s.group, m.limitCPU),
 			SecurityContext: harmless(), VolumeMounts: mounts,
 		}},
 	}}
@@ -160,9 +164,11 @@ func harmless() *corev1.SecurityContext {
 	}
 }
 
-// resources are what a group asks for, for each instance: it gets that, and no more. What it doesn't ask for isn't
-// limited; a little memory is requested all the same, so that nodes aren't filled without end.
-func resources(g *pipelines.Group) corev1.ResourceRequirements {
+// resources are what a group asks for, for each instance. It gets no more memory than that; of the processors it gets its
+// share, and more while nobody else wants it: a limit would hold back what every program does when it starts. Where
+// limitCPU says so, it is limited all the same. What a group doesn't ask for isn't limited; a little memory is requested in
+// any case, so that nodes aren't filled without end.
+func resources(g *pipelines.Group, limitCPU bool) corev1.ResourceRequirements {
 	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{
 		corev1.ResourceMemory: *resource.NewQuantity(memoryOf(g), resource.BinarySI),
 	}, Limits: corev1.ResourceList{}}
@@ -171,13 +177,15 @@ func resources(g *pipelines.Group) corev1.ResourceRequirements {
 	}
 	if g.CPU > 0 {
 		r.Requests[corev1.ResourceCPU] = *resource.NewMilliQuantity(g.CPU, resource.DecimalSI)
-		r.Limits[corev1.ResourceCPU] = r.Requests[corev1.ResourceCPU]
+		if limitCPU {
+			r.Limits[corev1.ResourceCPU] = r.Requests[corev1.ResourceCPU]
+		}
 	}
 	return r
 }
 
 // memoryOf is what an instance's pod requests, in bytes.
-func memoryOf(g *pipelines.Group) int64 { return int64(g.Memory) + ownMemory }
+func memoryOf(g *pipelines.Group) int64 { return int64(g.Memory) + SupervisorShare }
 
 // owner is the object that owns all pods of a run: with it they go, whoever deletes it.
 func (m *mold) ownerObject() *corev1.ConfigMap {

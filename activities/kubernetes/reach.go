@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ const (
 type agent struct {
 	pod   string
 	ready bool
+	why   string // it is not ready
 	port  int
 	image string // of groundplan
 }
@@ -118,7 +120,14 @@ func (r *reach) list(ctx context.Context) error {
 func agentOf(p *corev1.Pod) agent {
 	a := agent{pod: p.Name, port: nodeagent.Port}
 	for _, c := range p.Status.Conditions {
-		a.ready = a.ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		if c.Type == corev1.PodReady {
+			a.ready, a.why = c.Status == corev1.ConditionTrue, first(sentence(c.Message), c.Reason)
+		}
+	}
+	for _, c := range p.Status.ContainerStatuses {
+		if w := c.State.Waiting; w != nil {
+			a.why = first(w.Reason, sentence(w.Message))
+		}
 	}
 	for _, c := range p.Spec.Containers {
 		if a.image == "" {
@@ -149,8 +158,25 @@ func (r *reach) serving() map[string]agent {
 	return ready
 }
 
+// coming are the nodes whose agents are there and not ready, each with why.
+func (r *reach) coming() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for node, a := range r.agents {
+		if !a.ready {
+			all = append(all, fmt.Sprintf("%s on %s (%s)", a.pod, node, first(a.why, "not ready yet")))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 // relist looks again where the last look is a second old: an agent's pod that was replaced has another name.
 func (r *reach) relist(ctx context.Context) error {
+	if r.direct != nil {
+		return nil
+	}
 	r.loading.Lock()
 	defer r.loading.Unlock()
 	if time.Since(r.since()) < time.Second {
@@ -181,7 +207,7 @@ func (r *reach) through(ctx context.Context, node string) (net.Conn, error) {
 	r.mu.Lock()
 	a, known := r.agents[node]
 	l := r.links[node]
-	if known && (l == nil || l.agent != a) {
+	if known && (l == nil || l.agent.pod != a.pod || l.agent.port != a.port) {
 		if l != nil {
 			l.close()
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
@@ -43,7 +45,7 @@ func (g *Ground) Schedule(ctx context.Context, in stage.Input, report func(stage
 // schedule places what is missing of groups, and tells every node of the run what it holds. The caller holds the run's
 // lock.
 func (s *session) schedule(ctx context.Context, groups []string, report func(stage.Progress)) (stage.Result, error) {
-	p := &placing{session: s, groups: groups, report: report, faults: map[string]string{}, hopeless: map[string]hopelessness{}}
+	p := &placing{session: s, groups: groups, report: report, since: time.Now(), faults: map[string]string{}, hopeless: map[string]hopelessness{}}
 	for _, x := range seats(s.in.Run.ID, s.in.Groups) {
 		if slices.Contains(groups, x.group.Name) {
 			p.wanted = append(p.wanted, x)
@@ -67,8 +69,27 @@ func (s *session) schedule(ctx context.Context, groups []string, report func(sta
 	if err != nil {
 		return stage.Result{}, err
 	}
-	status.New, status.Kept = len(p.missing), len(p.wanted)-len(p.missing)
-	return sidecars.Placed(s.in, groups, status), nil
+	status.New, status.Kept = p.counts()
+	return p.began(sidecars.Placed(s.in, groups, status)), nil
+}
+
+// counts are the instances that this attempt has placed, and those that it found. An attempt may have taken several
+// tries: what an earlier one of them has placed was not found.
+func (p *placing) counts() (placed, found int) {
+	p.view.each(p.wanted, func(s seat, there pod) {
+		if there.Name != "" && there.By != p.mold.by && p.faults[s.name()] == "" {
+			found++
+		}
+	})
+	return len(p.wanted) - found, found
+}
+
+// began gives a result the time at which the attempt began, whatever try of it has come to an end.
+func (p *placing) began(result stage.Result) stage.Result {
+	if p.in.Stage.Kind == pipelines.KindSchedule {
+		result.Started = p.state.Began
+	}
+	return result
 }
 
 // placing is the work of one attempt to place groups.
@@ -76,6 +97,7 @@ type placing struct {
 	*session
 	groups []string
 	report func(stage.Progress)
+	since  time.Time
 	wanted []seat
 	site   *site
 	mold   mold
@@ -105,29 +127,55 @@ func (p *placing) check(ctx context.Context) (string, error) {
 	if err := p.look(ctx); err != nil {
 		return "", err
 	}
-	var err error
-	if p.site, err = p.survey(ctx); err != nil {
+	quotas, err := c.quotas(ctx)
+	if err != nil {
 		return "", err
 	}
-	if p.site.image == "" {
-		return fmt.Sprintf("no sidecar of groundplan is ready on %s: look at its pods (kubectl -n %s get pods -l %s=%s)", c.name, c.system, labelComponent, componentSidecar), nil
-	}
-	p.form()
-	p.sort()
-	if why := first(p.site.nowhere(c, p.ground.options.NodeSelector), p.site.short(p.missing, sidecars.Instances(p.in, sidecars.Names(p.in)))); why != "" {
-		return why, nil
-	}
-	if why, err := c.quotas(ctx, p.missing); why != "" || err != nil {
+	if why, err := p.room(ctx, countsCPU(quotas)); why != "" || err != nil {
 		return why, err
+	}
+	if why := p.mold.exceeds(quotas, p.missing); why != "" {
+		return why, nil
 	}
 	return p.rehearse(ctx)
 }
 
+// room finds the nodes for what is missing. The string says why they are too few. For a while after an API server was away
+// all pods and nodes count as not ready, whatever they are: where that is in the way, it waits.
+func (p *placing) room(ctx context.Context, limitCPU bool) (string, error) {
+	for {
+		var err error
+		if p.site, err = p.survey(ctx); err != nil {
+			return "", err
+		}
+		p.form(limitCPU)
+		p.sort()
+		why := p.site.lacks(p)
+		waited := time.Since(p.since)
+		if why == "" || !p.site.mayCome() {
+			return why, nil
+		}
+		if waited >= p.ground.limits.ready {
+			return fmt.Sprintf("%s (waited %v for it)", why, waited.Round(time.Second)), nil
+		}
+		p.report(stage.Progress{Total: len(p.wanted), Note: fmt.Sprintf("waiting up to %v for nodes: %s", p.ground.limits.ready, why)})
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-time.After(p.ground.limits.asks):
+		}
+		if err := p.reach.relist(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
 // form is what pods are made with.
-func (p *placing) form() {
+func (p *placing) form(limitCPU bool) {
 	p.mold = mold{
-		run: p.in.Run, namespace: p.cluster.namespace, supervisor: p.site.image, images: map[string]string{},
+		run: p.in.Run, by: sidecars.Key(p.in), namespace: p.cluster.namespace, supervisor: p.site.image, images: map[string]string{},
 		nodeSelector: p.ground.options.NodeSelector, tolerations: p.ground.options.Tolerations, avoid: p.site.avoid,
+		limitCPU: limitCPU,
 		together: map[string]string{},
 	}
 	for _, groups := range p.in.Together {
@@ -174,6 +222,9 @@ func (p *placing) rehearse(ctx context.Context) (string, error) {
 func (p *placing) place(ctx context.Context) error {
 	p.state.Groups = sidecars.InOrder(p.in, slices.Concat(p.state.Groups, p.groups))
 	p.state.Placed = ""
+	if p.state.By != p.mold.by {
+		p.state.By, p.state.Began = p.mold.by, p.since
+	}
 	if err := p.state.write(p.folder); err != nil {
 		return err
 	}
@@ -226,10 +277,11 @@ func (p *placing) failed(ctx context.Context) stage.Result {
 	if err := p.remove(ctx, stuck); err != nil {
 		p.ground.options.Log.Warn("pods that could not be placed are still there", "run", p.in.Run.ID, "error", err)
 	}
-	status := control.Status{FaultCount: len(p.faults), Faults: p.faults, New: len(p.missing), Kept: len(p.wanted) - len(p.missing)}
+	status := control.Status{FaultCount: len(p.faults), Faults: p.faults}
+	status.New, status.Kept = p.counts()
 	result := sidecars.Placed(p.in, p.groups, status)
 	result.Reason = together(p, result.Reason)
-	return result
+	return p.began(result)
 }
 
 // together says once what is wrong with all instances of a group.

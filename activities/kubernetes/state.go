@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/groundplan/groundplan/runs"
 	"github.com/groundplan/groundplan/sidecar/control"
@@ -26,6 +27,9 @@ type state struct {
 	// the whole run.
 	Holders []string `json:"holders,omitempty"`
 	Lead    string   `json:"lead,omitempty"`
+	// By is the attempt of a stage that last placed something, and Began when its first try did.
+	By    string    `json:"by,omitempty"`
+	Began time.Time `json:"began,omitzero"`
 	// Placed is the fingerprint of the placement that all sidecars hold; empty when they were not asked to the end.
 	Placed string `json:"placed,omitempty"`
 	// Network is the state of the data network that was last asked for; NetworkOn the fingerprint of the placement that

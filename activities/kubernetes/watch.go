@@ -20,8 +20,8 @@ type pod struct {
 	Name, UID, Node string
 	Group           string
 	Index, Slot     int
-	// Made is the hash of what it was made from.
-	Made string
+	// Made is the hash of what it was made from, By the attempt that made it.
+	Made, By string
 	// Running says that its supervisor runs; Leaving that it is being deleted.
 	Running, Leaving bool
 	Trouble          trouble
@@ -89,7 +89,7 @@ func strip(o any) (any, error) {
 	}
 	slim := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, DeletionTimestamp: p.DeletionTimestamp,
-		Labels: p.Labels, Annotations: map[string]string{annotationMade: p.Annotations[annotationMade]},
+		Labels: p.Labels, Annotations: map[string]string{annotationMade: p.Annotations[annotationMade], annotationBy: p.Annotations[annotationBy]},
 	}}
 	slim.Spec.NodeName = p.Spec.NodeName
 	slim.Status.Phase, slim.Status.Reason, slim.Status.Message = p.Status.Phase, p.Status.Reason, p.Status.Message
@@ -153,7 +153,7 @@ func understood(p *corev1.Pod, before pod, now time.Time) pod {
 	}
 	return pod{
 		Name: p.Name, UID: string(p.UID), Node: p.Spec.NodeName,
-		Group: p.Labels[labelGroup], Index: index, Slot: slot, Made: p.Annotations[annotationMade],
+		Group: p.Labels[labelGroup], Index: index, Slot: slot, Made: p.Annotations[annotationMade], By: p.Annotations[annotationBy],
 		Running: p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil,
 		Leaving: p.DeletionTimestamp != nil,
 		Trouble: troubleOf(p, before.Trouble, now),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/capacity"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/report"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/runid"
@@ -214,7 +215,7 @@ func (a *app) sayCapacity(answer capacityAnswer) error {
 		}
 	}
 	a.tell("  Measured in run %s, on this machine. EACH has the supervisor's share (up to %s), the pod's sandbox (%s) and its network (%s) in it.",
-		answer.Run, report.Bytes(capacity.SupervisorShare), report.Bytes(capacity.SandboxMemory), report.Bytes(capacity.NetworkMemory))
+		answer.Run, report.Bytes(kubernetes.SupervisorShare), report.Bytes(capacity.SandboxMemory), report.Bytes(capacity.NetworkMemory))
 	a.tell("  Prices in US dollars as of %s: check them. They leave out disks, traffic, tax, and whatever quota the account has.", answer.Prices)
 	return nil
 }

@@ -8,16 +8,16 @@ import (
 	"math"
 	"slices"
 
+	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
 )
 
 // What an instance takes on a cluster beside its own program, in bytes. docs/performance.md has what was measured.
 const (
-	// SupervisorMemory is the supervisor's, in the instance's own container. SupervisorShare is what a pod asks for it, on
-	// top of what the group declares.
+	// SupervisorMemory is the supervisor's, in the instance's own container; kubernetes.SupervisorShare is what a pod asks
+	// for it, on top of what the group declares.
 	SupervisorMemory = 5 << 20
-	SupervisorShare  = 16 << 20
 	// SandboxMemory is the pod's sandbox (the container runtime's shim and the pause program), which no pod asks for.
 	SandboxMemory = 5 << 20
 	// NetworkMemory is the kernel's for a pod's namespaces and interfaces, and the sidecar's for the instance.
@@ -86,9 +86,9 @@ func (g *Group) count(declared pipelines.Group, headroom float64, largest Group)
 	}
 	more := func(n int64) int64 { return int64(math.Ceil(float64(n) * (1 + headroom))) }
 	need := more(peak) + SupervisorMemory
-	g.Memory, g.CPU = max(need, SupervisorShare), max(more(busy), leastCPU)
+	g.Memory, g.CPU = max(need, kubernetes.SupervisorShare), max(more(busy), leastCPU)
 	if declared.Memory > 0 {
-		g.Memory = int64(declared.Memory) + SupervisorShare
+		g.Memory = int64(declared.Memory) + kubernetes.SupervisorShare
 		if peak+SupervisorMemory > g.Memory {
 			g.note(fmt.Sprintf("one took %s, and the file gives an instance %s: on a cluster it would be killed for it; declare at least %s",
 				pipelines.Size(roundUp(peak)), declared.Memory, pipelines.Size(roundUp(more(peak)))))

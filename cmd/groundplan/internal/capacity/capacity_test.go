@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
 )
@@ -149,8 +150,8 @@ func TestGroups(t *testing.T) {
 		notes       string
 	}{
 		{601, 150*mib + SupervisorMemory + pod, 750, ""},
-		{300, 64*mib + SupervisorShare + pod, 250, ""},
-		{50, 8*mib + SupervisorShare + pod, 1, "one took 20Mi, and the file gives an instance 8Mi: on a cluster it would be killed for it; " +
+		{300, 64*mib + kubernetes.SupervisorShare + pod, 250, ""},
+		{50, 8*mib + kubernetes.SupervisorShare + pod, 1, "one took 20Mi, and the file gives an instance 8Mi: on a cluster it would be killed for it; " +
 			"declare at least 30Mi|1 of 3 measured instances did not succeed: what they would have taken later is not known"},
 		{50, 150*mib + SupervisorMemory + pod, 750, "it takes no part in the stage that was measured: counted like the largest group that does " +
 			"(--stage chooses another)"},
