@@ -131,7 +131,7 @@ func (m *matrix) runCell(ctx workflow.Context, cell int) {
 	row.Phase, row.Started = PhaseRunning, workflow.Now(ctx)
 	out, err := m.runChild(ctx, cell)
 	if err != nil {
-		out = m.unfinished(ctx, err)
+		out = unfinished(ctx, "cell", err)
 	}
 	m.finish(CellDone{Cell: cell, Verdict: out.Verdict, Reason: out.Reason})
 	row.Ended = workflow.Now(ctx)
@@ -158,15 +158,15 @@ func (m *matrix) runChild(ctx workflow.Context, cell int) (Output, error) {
 	return out, err
 }
 
-// unfinished makes an output out of the error that a cell ended with.
-func (m *matrix) unfinished(ctx workflow.Context, err error) Output {
+// unfinished makes an output out of the error that a cell of a matrix or a pipeline of a suite ended with.
+func unfinished(ctx workflow.Context, what string, err error) Output {
 	if out, ok := OutputOf(err); ok {
 		return out
 	}
 	if ctx.Err() != nil || temporal.IsCanceledError(err) {
 		return Output{Verdict: stage.Cancelled, Reason: "cancelled: before it could say where it stood"}
 	}
-	return Output{Verdict: stage.Invalid, Reason: "invalid: the cell could not be run: " + explain(err)}
+	return Output{Verdict: stage.Invalid, Reason: "invalid: the " + what + " could not be run: " + explain(err)}
 }
 
 // finish notes what a cell came to.

@@ -14,4 +14,6 @@ type Registry interface {
 func Register(r Registry) {
 	r.RegisterWorkflowWithOptions(RunPipeline, workflow.RegisterOptions{Name: WorkflowPipeline})
 	r.RegisterWorkflowWithOptions(RunMatrix, workflow.RegisterOptions{Name: WorkflowMatrix})
+	r.RegisterWorkflowWithOptions(RunSuite, workflow.RegisterOptions{Name: WorkflowSuite})
+	r.RegisterWorkflowWithOptions(TellSuite, workflow.RegisterOptions{Name: WorkflowTell})
 }
