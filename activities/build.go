@@ -31,6 +31,8 @@ type building struct {
 	activities *Activities
 	in         stage.Input
 	report     func(stage.Progress)
+	// architecture is that of the ground's machines; empty: this machine's.
+	architecture string
 
 	mu     sync.Mutex
 	made   map[string]stage.Artifact
@@ -40,6 +42,13 @@ type building struct {
 func (b *building) all(ctx context.Context) (stage.Result, error) {
 	names := slices.Sorted(maps.Keys(b.in.Stage.Build))
 	b.say("")
+	why, err := b.look(ctx)
+	if err != nil {
+		return stage.Result{}, err
+	}
+	if why != "" {
+		return invalid("%s", why), nil
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(buildsAtOnce)
 	for _, name := range names {
@@ -49,6 +58,24 @@ func (b *building) all(ctx context.Context) (stage.Result, error) {
 		return stage.Result{}, err
 	}
 	return b.result(names), nil
+}
+
+// architect is a ground whose machines may be others than this one.
+type architect interface {
+	// Architecture is that of the machines which instances of a run go to, as Go names it; empty: this machine's, or not to
+	// be known. The string is why nothing can be built for them.
+	Architecture(ctx context.Context, run stage.Run) (architecture, why string, err error)
+}
+
+// look finds out what is to be built for. The string is why that can't be.
+func (b *building) look(ctx context.Context) (why string, err error) {
+	ground, _ := b.activities.ground(b.in.Run)
+	asked, can := ground.(architect)
+	if !can {
+		return "", nil
+	}
+	b.architecture, why, err = asked.Architecture(ctx, b.in.Run)
+	return why, err
 }
 
 // result sums up what became of the artifacts. What a source is at fault for is the verdict, whatever else was away.
@@ -74,14 +101,16 @@ func (b *building) result(names []string) stage.Result {
 // one makes one artifact; a fault of it is not an error.
 func (b *building) one(ctx context.Context, name string) error {
 	artifact, err := b.activities.Builder.Build(ctx, artifacts.Order{
-		Name:   name,
-		Source: b.in.Stage.Build[name],
-		Root:   b.in.Run.Root,
-		Images: b.in.Run.Ground != "local",
-		Log:    b.activities.folder(b.in.Run).BuildLog(name),
-		Note:   b.say,
+		Name:         name,
+		Source:       b.in.Stage.Build[name],
+		Root:         b.in.Run.Root,
+		Images:       b.in.Run.Ground != "local",
+		Architecture: b.architecture,
+		Log:          b.activities.folder(b.in.Run).BuildLog(name),
+		Note:         b.say,
 	})
 	if err == nil {
+		artifact.Architecture = b.architecture
 		artifact, err = b.pack(ctx, artifact)
 	}
 	b.mu.Lock()

@@ -126,29 +126,45 @@ func (s *session) survey(ctx context.Context) (*site, error) {
 func (f *site) counts(n *corev1.Node, selector map[string]string, tolerations []corev1.Toleration, served bool) bool {
 	f.all++
 	ready := readiness(n)
-	for key, value := range selector {
-		if n.Labels[key] != value {
-			f.unselected++
-			return false
-		}
+	if !selected(n, selector) {
+		f.unselected++
+		return false
 	}
 	if ready == nil || ready.Status != corev1.ConditionTrue || n.Spec.Unschedulable {
 		f.unready++
 		f.dead[n.Name] = ready == nil || ready.Status != corev1.ConditionTrue
 		return false
 	}
-	for _, taint := range n.Spec.Taints {
-		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool { return tolerates(t, taint) }) {
-			f.tainted++
-			f.taints[taint.ToString()] = true
-			return false
-		}
+	if taint := repelling(n, tolerations); taint != "" {
+		f.tainted++
+		f.taints[taint] = true
+		return false
 	}
 	if !served {
 		f.unserved++
 		f.avoid = append(f.avoid, n.Name)
 	}
 	return served
+}
+
+// selected says whether a node has the labels of a selector.
+func selected(n *corev1.Node, selector map[string]string) bool {
+	for key, value := range selector {
+		if n.Labels[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// repelling is the first taint of a node that isn't tolerated; empty when there is none.
+func repelling(n *corev1.Node, tolerations []corev1.Toleration) string {
+	for _, taint := range n.Spec.Taints {
+		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool { return tolerates(t, taint) }) {
+			return taint.ToString()
+		}
+	}
+	return ""
 }
 
 func tolerates(t corev1.Toleration, taint corev1.Taint) bool {

@@ -95,7 +95,7 @@ func New(o Options) *Ground {
 
 // Pack makes an artifact an image that nodes can pull.
 func (g *Ground) Pack(ctx context.Context, artifact stage.Artifact) (stage.Artifact, string, error) {
-	return images.Pack(ctx, artifact, images.Options{Registry: g.options.Registry})
+	return images.Pack(ctx, artifact, images.Options{Registry: g.options.Registry, Architecture: artifact.Architecture})
 }
 
 // placement is what the sidecars are asked to hold for groups; the string is why they can't be asked.

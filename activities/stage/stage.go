@@ -97,6 +97,8 @@ type Artifact struct {
 	Name string `json:"name"`
 	// Digest is the hex SHA-256 of all that went in.
 	Digest string `json:"digest"`
+	// Architecture is that of the machines it is for, as Go names it; empty: the building machine's.
+	Architecture string `json:"architecture,omitempty"`
 	// Path is the executable on the building machine; empty for an image.
 	Path string `json:"path,omitempty"`
 	// Archive is a file on the building machine that holds an image, until a ground has pushed it; empty for all else.
