@@ -13,6 +13,9 @@ type Options struct {
 	Root string
 	// Set overrides parameters: name → text, read as the parameter's type.
 	Set map[string]string
+	// Earlier overrides those parameters that Set doesn't name with the values of an earlier run; what the file doesn't
+	// have any more is left out.
+	Earlier map[string]string
 	// Seed overrides the file's when not nil.
 	Seed *uint64
 	// Getenv looks up the variables listed under `env:`; nil: none is set.
@@ -57,7 +60,7 @@ func Load(file string, o Options) (*Document, error) {
 	}
 	defer disk.close()
 	b := Bundle{File: rel, Files: map[string]string{}, Set: maps.Clone(o.Set), Seed: o.Seed, Only: o.Only, Compare: o.Compare}
-	return read(b, &reader{read: disk.read, escapes: disk.escapes, getenv: o.Getenv})
+	return read(b, &reader{read: disk.read, escapes: disk.escapes, getenv: o.Getenv, earlier: o.Earlier})
 }
 
 // Open reads a pipeline from a bundle, as Load did, without a file system.
@@ -88,6 +91,7 @@ func read(b Bundle, files *reader) (*Document, error) {
 	d.syntax, d.weight = main.pipeline, main.weight
 	d.root = newScope(d, main.src, d.syntax.parameters)
 	d.readEnv(&b)
+	d.inherit(&b, files.earlier)
 	d.readSet(b.Set)
 	d.readMatrix()
 	d.readGroups()
@@ -117,6 +121,20 @@ func (d *Document) readEnv(b *Bundle) {
 	b.Env = nil
 	if len(env) > 0 {
 		b.Env = env
+	}
+}
+
+// inherit makes the parameters of an earlier run overrides.
+func (d *Document) inherit(b *Bundle, earlier map[string]string) {
+	for name, text := range earlier {
+		_, said := b.Set[name]
+		if _, known := d.root.parameter(name); !known || said {
+			continue
+		}
+		if b.Set == nil {
+			b.Set = map[string]string{}
+		}
+		b.Set[name] = text
 	}
 }
 
@@ -180,6 +198,7 @@ type reader struct {
 	read    func(name string) (string, error)
 	escapes func(name string) bool // through a symbolic link
 	getenv  func(name string) (string, bool)
+	earlier map[string]string // parameters of an earlier run
 	sources map[string]*file
 }
 

@@ -333,3 +333,28 @@ func TestSuiteOfBadPipelines(t *testing.T) {
 	_, err = ParseSuite("s.yaml", []byte("suite: s\npipelines: [{file: p.yaml}]\nnotify: {webhook: https://a.b, secret: whsec_open}\nschedule: {cron: '* * * * *', jitter: -1s}\n"))
 	mustContain(t, err, "s.yaml:3:40: a secret doesn't belong into the file: write `=secrets.NAME`", "s.yaml:4:")
 }
+
+func TestEarlierParameters(t *testing.T) {
+	text := strings.Replace(strings.Replace(simple, "needs: place,", "", 1), "stages.place", "stages.one", 1)
+	root := folder(t, map[string]string{"p.yaml": text})
+	load := func(set, earlier map[string]string) (*Document, error) {
+		return Load(filepath.Join(root, "p.yaml"), Options{Root: root, Set: set, Earlier: earlier})
+	}
+	d, err := load(map[string]string{"rtt": "2s"}, map[string]string{"peers": "10", "rtt": "1s", "gone": "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.Resolve(nil)
+	if err != nil || r.Parameters["peers"] != int64(10) || r.Parameters["rtt"] != "2s" || r.Groups[0].Instances != 10 {
+		t.Errorf("got %v, %v", r.Parameters, err)
+	}
+	again, err := Open(d.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := again.Resolve(nil); err != nil || second.Digest != r.Digest {
+		t.Errorf("the bundle resolves to %s, not %s: %v", second.Digest, r.Digest, err)
+	}
+	_, err = load(nil, map[string]string{"mode": "c"})
+	mustContain(t, err, "mode")
+}

@@ -22,6 +22,8 @@ import (
 type StartOptions struct {
 	Run      stage.Run
 	Pipeline pipelines.Resolved
+	// Earlier are results that Run.From came to and that this run takes over; see PlanFork.
+	Earlier []stage.Result
 	// Matrix makes it a matrix: one child run per cell. Pipeline is that of the first cell then.
 	Matrix *Matrix
 }
@@ -73,7 +75,7 @@ func (s *Session) input(o StartOptions) (workflow string, input any) {
 			Bundle: o.Matrix.Bundle, Cells: o.Matrix.Cells, MaxParallel: o.Matrix.MaxParallel,
 		}
 	}
-	return workflows.WorkflowPipeline, workflows.Input{Run: o.Run, Pipeline: o.Pipeline, Queue: queue}
+	return workflows.WorkflowPipeline, workflows.Input{Run: o.Run, Pipeline: o.Pipeline, Queue: queue, Earlier: o.Earlier}
 }
 
 // activityQueue is where a run's activities are carried out: on this machine, where its repository and its folder are,

@@ -48,6 +48,7 @@ func (a acts) register(_ Config, r sdkworker.Registry) error {
 	}
 	r.RegisterActivityWithOptions(func(context.Context, stage.Input) error { return nil }, activity.RegisterOptions{Name: stage.ActivityHalt})
 	r.RegisterActivityWithOptions(func(context.Context, stage.Release) error { return nil }, activity.RegisterOptions{Name: stage.ActivityRelease})
+	r.RegisterActivityWithOptions(a.take, activity.RegisterOptions{Name: stage.ActivityTake})
 	r.RegisterActivityWithOptions(a.record, activity.RegisterOptions{Name: stage.ActivityRecord})
 	r.RegisterActivityWithOptions(func(_ context.Context, in stage.Resolve) (pipelines.Resolved, error) {
 		return pipeline(in.Cell["stages"].(string)), nil
@@ -64,6 +65,14 @@ func (a acts) record(_ context.Context, in stage.Record) error {
 		ID: in.Run.ID, Pipeline: in.Pipeline.Name, Status: in.Status, Verdict: in.Verdict, Reason: in.Reason,
 		Started: in.Started, Ended: in.Ended, Stages: in.Results, Tries: in.Tries, Cells: in.Cells,
 	})
+}
+
+func (a acts) take(_ context.Context, in stage.Take) error {
+	line := in.Run.ID + " taken:"
+	for _, r := range in.Stages {
+		line += " " + r.Stage
+	}
+	return a.append(line)
 }
 
 func (a acts) carryOut(ctx context.Context, in stage.Input) (stage.Result, error) {
@@ -106,12 +115,16 @@ func (a acts) wait(ctx context.Context, in stage.Input, ends bool) error {
 }
 
 func (a acts) note(ctx context.Context, in stage.Input) error {
+	return a.append(fmt.Sprintf("%s %s %d %d", in.Run.ID, in.Stage.Name, in.Attempt, activity.GetInfo(ctx).Attempt))
+}
+
+func (a acts) append(line string) error {
 	file, err := os.OpenFile(filepath.Join(string(a.home), "starts.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	_, err = fmt.Fprintf(file, "%s %s %d %d\n", in.Run.ID, in.Stage.Name, in.Attempt, activity.GetInfo(ctx).Attempt)
+	_, err = fmt.Fprintln(file, line)
 	return err
 }
 

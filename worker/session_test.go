@@ -37,6 +37,7 @@ func TestSession(t *testing.T) {
 		"resume of a cancelled run":  testResumeCancelled,
 		"resume that is not for now": testResumeRefused,
 		"resume of a matrix":         testResumeMatrix,
+		"a fork":                     testFork,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, home) })
 	}

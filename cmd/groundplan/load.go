@@ -18,6 +18,8 @@ type source struct {
 	set  []string
 	seed string
 	only string
+	// earlier is the run whose parameters, seed and variables hold where nothing else is said; nil: none.
+	earlier *pipelines.Resolved
 	// lost is what a composition says and the pipeline that load made of it doesn't.
 	lost []testground.Row
 }
@@ -48,7 +50,28 @@ func (s *source) options() (pipelines.Options, error) {
 		}
 		o.Seed = &seed
 	}
+	if s.earlier != nil {
+		s.inherit(&o)
+	}
 	return o, nil
+}
+
+// inherit has the values of an earlier run hold where nothing else is said. A seed that was worked out of parameters stays
+// too: the same choices are to be made again.
+func (s *source) inherit(o *pipelines.Options) {
+	o.Earlier = map[string]string{}
+	for name, value := range s.earlier.Parameters {
+		o.Earlier[name] = fmt.Sprint(value)
+	}
+	if o.Seed == nil {
+		o.Seed = &s.earlier.Seed
+	}
+	o.Getenv = func(name string) (string, bool) {
+		if value, ok := s.earlier.Env[name]; ok {
+			return value, true
+		}
+		return os.LookupEnv(name)
+	}
 }
 
 func parseSeed(text string) (uint64, error) {

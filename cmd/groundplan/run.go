@@ -29,6 +29,8 @@ type runOptions struct {
 	detach bool
 	dryRun bool
 	form   *string
+	// from is the run to take results over from, and stage the one to begin with then.
+	from, stage string
 	// context and namespace are those of the cluster, for --on kubernetes.
 	context, namespace string
 }
@@ -36,22 +38,40 @@ type runOptions struct {
 func (a *app) runCommand() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
-		Use:   "run FILE",
+		Use:   "run [FILE]",
 		Short: "Carry a pipeline out and give its verdict",
 		Long: "Carry a pipeline out and give its verdict as the exit status: 0 passed, 1 failed, 2 wrong usage or file, 3 invalid,\n" +
 			"130 cancelled. With --on kubernetes, --namespace is the namespace of the instances too (as --kube-namespace, which goes\n" +
-			"before it). FILE can be a Testground composition too, in the folder of its plan. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.",
-		Args:              args(cobra.ExactArgs(1)),
+			"before it). FILE can be a Testground composition too, in the folder of its plan. Ctrl-C cancels the run; a second one leaves at once, and the run can be resumed.\n\n" +
+			"With --from, a new run takes over what an earlier one came to, and begins with the stage that --stage names, or with the\n" +
+			"first one that can't be taken over. FILE, the parameters and the seed are the earlier run's where nothing else is said.",
+		Args:              args(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: pipelineFile,
 	}
-	cmd.RunE = func(cmd *cobra.Command, files []string) error { return a.run(cmd.Context(), files[0], o) }
+	cmd.RunE = func(cmd *cobra.Command, files []string) error {
+		switch {
+		case cmd.Flags().Changed("from"):
+			return a.fork(cmd.Context(), files, o, cmd.Flags().Changed("on"))
+		case len(files) == 0:
+			return usage(fmt.Errorf("which pipeline? Name its file, or with --from the run to go on from\nUsage: %s", cmd.UseLine()))
+		case o.stage != "":
+			return usage(errors.New("--stage names the stage that a run with --from begins with; did you mean --only?"))
+		}
+		return a.run(cmd.Context(), files[0], o)
+	}
 	o.form = output(cmd, "text", "json", "junit")
 	o.flags(cmd.Flags())
+	cmd.Flags().StringVar(&o.from, "from", "", "run whose results to take over")
+	cmd.Flags().StringVar(&o.stage, "stage", "", "with --from: stage to begin with (default: the first that can't be taken over)")
+	_ = cmd.RegisterFlagCompletionFunc("from", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.runArgument(cmd, nil, "")
+	})
 	cmd.Flags().StringVar(&o.on, "on", groundLocal, "where instances live: local or kubernetes")
 	cmd.Flags().StringVar(&o.id, "run-id", "", "id of the run (default: made from the pipeline's name and the time)")
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "start the run, print its id and leave")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
 	exclusive(cmd, "detach", "dry-run")
+	exclusive(cmd, "from", "only")
 	return cmd
 }
 
@@ -60,16 +80,9 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	if o.on == groundKubernetes {
-		a.inNamespace()
-	}
-	config, err := a.config()
+	config, err := a.configFor(&o)
 	if err != nil {
 		return err
-	}
-	if o.on == groundKubernetes {
-		// Whoever carries the run out may have been started with others.
-		o.context, o.namespace = config.KubeContext, config.KubeNamespace
 	}
 	doc, err := o.load(file)
 	if err != nil {
@@ -83,6 +96,11 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	return a.carryOut(ctx, config, start, file, o)
+}
+
+// carryOut starts a run and stays with it, or leaves it to the services in the background.
+func (a *app) carryOut(ctx context.Context, config worker.Config, start worker.StartOptions, file string, o runOptions) error {
 	if o.detach {
 		return a.detach(ctx, config, start, *o.form)
 	}
@@ -100,6 +118,19 @@ func (a *app) run(ctx context.Context, file string, o runOptions) error {
 		run: handle, id: start.Run.ID, pipeline: start.Pipeline.Name, started: time.Now(),
 		config: config, form: *o.form, wishes: wishes,
 	}, opening(start, file, a.say.Live))
+}
+
+// configFor is the configuration for a run on its ground.
+func (a *app) configFor(o *runOptions) (worker.Config, error) {
+	if o.on == groundKubernetes {
+		a.inNamespace()
+	}
+	config, err := a.config()
+	if o.on == groundKubernetes {
+		// Whoever carries the run out may have been started with others.
+		o.context, o.namespace = config.KubeContext, config.KubeNamespace
+	}
+	return config, err
 }
 
 func (o *runOptions) check() error {
@@ -158,6 +189,9 @@ func opening(start worker.StartOptions, file string, live bool) string {
 	text := fmt.Sprintf("%s: %s, seed %d", file, size(start.Pipeline), start.Pipeline.Seed)
 	if start.Matrix != nil {
 		text += ", " + count(len(start.Matrix.Cells), "cell")
+	}
+	if start.Run.From != "" {
+		text += fmt.Sprintf(", with %s of run %s", count(len(start.Earlier), "stage"), start.Run.From)
 	}
 	if live {
 		return text
