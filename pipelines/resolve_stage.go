@@ -128,6 +128,7 @@ func (r *resolver) inside(at place, joined string) {
 func (r *resolver) resolveGo(in *scope, s *goSyntax) *GoSource {
 	out := &GoSource{
 		Module:  r.path(in, s.module, "."),
+		Modfile: get(r, in, s.modfile, ""),
 		Package: get(r, in, s.pkg, "."),
 		Tags:    r.textList(in, s.tags),
 		Require: r.textMap(in, s.require),

@@ -146,8 +146,9 @@ type Source struct {
 
 // GoSource is a Go main package. Paths are relative to the repository root once resolved.
 type GoSource struct {
-	Module  string            `json:"module"`  // folder of the go.mod
-	Package string            `json:"package"` // import path or ./folder inside the module
+	Module  string            `json:"module"`            // folder of the go.mod
+	Modfile string            `json:"modfile,omitempty"` // a file of the module in place of its go.mod, ending in .mod; .sum beside it
+	Package string            `json:"package"`           // import path or ./folder inside the module
 	Tags    []string          `json:"tags,omitempty"`
 	Replace map[string]string `json:"replace,omitempty"` // module path → version, module@version or ./folder
 	Require map[string]string `json:"require,omitempty"` // module path → version

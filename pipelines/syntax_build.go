@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,9 +39,9 @@ var sourceObject = &object[sourceSyntax]{
 
 type goSyntax struct {
 	located
-	module, pkg, cgo value
-	tags, flags      []value
-	replace, require []entry[value]
+	module, modfile, pkg, cgo value
+	tags, flags               []value
+	replace, require          []entry[value]
 }
 
 var goObject = &object[goSyntax]{
@@ -48,6 +49,9 @@ var goObject = &object[goSyntax]{
 	fields: []field[goSyntax]{
 		key("module", "The folder of the go.mod, relative to this file.", filledForm,
 			func(g *goSyntax) *value { return &g.module }).defaultsTo("."),
+		key("modfile", "A file of the module, relative to its folder, that stands in for its go.mod, as does the .sum beside it for its go.sum. "+
+			"The folder needs no go.mod then.", &scalar{kind: kindString, allow: modfile},
+			func(g *goSyntax) *value { return &g.modfile }).defaultsTo("go.mod"),
 		key("package", "An import path, or a folder inside the module.", &scalar{kind: kindString, allow: argument},
 			func(g *goSyntax) *value { return &g.pkg }).defaultsTo("."),
 		key("tags", "Build tags.", list[value]{elem: &scalar{kind: kindString, allow: matching(tagPattern, "a build tag")}},
@@ -80,6 +84,15 @@ func matching(pattern *regexp.Regexp, what string) func(any) error {
 		}
 		return nil
 	}
+}
+
+// modfile refuses what can't be a go.mod inside of a module.
+func modfile(v any) error {
+	text, _ := v.(string)
+	if !filepath.IsLocal(text) || !strings.HasSuffix(text, ".mod") {
+		return fmt.Errorf("`%s` is not a file of the module whose name ends in .mod", clip(text))
+	}
+	return nil
 }
 
 // argument refuses what a command would take for a flag.
