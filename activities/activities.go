@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/runs"
 )
@@ -25,6 +26,8 @@ type Activities struct {
 	Versions map[string]string
 	// Elasticsearch is the address of the service that logs are pushed to; empty when none is configured.
 	Elasticsearch string
+	// Exports are where exported metrics are sent.
+	Exports export.Targets
 }
 
 // Builder makes artifacts, each at most once. An error means that it isn't known whether the artifact can be made;

@@ -50,9 +50,14 @@ func (a *Activities) collect(ctx context.Context, in stage.Input, report func(st
 		result.Notes = append(result.Notes, note)
 	}
 	result.Assertions, result.Regressed = assertions(in, known), regressed[:min(len(regressed), mostRegressed)]
+	exported, err := a.export(ctx, in, found, report)
+	if err != nil {
+		return stage.Result{}, err
+	}
+	result.Notes = append(result.Notes, exported.Notes...)
 	worse := regressedReason(regressed)
 	broken := brokenReason(result.Assertions)
-	push := a.pushReason(in, folder)
+	push := joinReasons(exported.Unsent, a.pushReason(in, folder))
 	switch {
 	case broken != "" || worse != "":
 		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, worse, push)

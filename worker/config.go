@@ -17,6 +17,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"gopkg.in/yaml.v3"
 
+	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/runs"
 )
@@ -35,6 +36,11 @@ type Config struct {
 	Redis string
 	// Elasticsearch is the URL that collect stages push to; empty: none.
 	Elasticsearch string
+	// Prometheus is the URL of a Pushgateway or a remote write endpoint, and OTLP that of an OTLP/HTTP endpoint, to which
+	// collect stages that export metrics send them; empty: they are only written to files.
+	Prometheus, OTLP string
+	// OTLPHeaders go with every request to OTLP: `authorization=Bearer%20TOKEN`.
+	OTLPHeaders string
 	// KubeContext is the context of the kubeconfig for runs on Kubernetes; empty: the current one.
 	KubeContext string
 	// KubeNamespace is where instances on Kubernetes go, and KubeSystemNamespace where groundplan's chart is installed; empty:
@@ -72,6 +78,9 @@ var settings = []setting{
 	{"namespace", setText(func(c *Config) *string { return &c.Namespace }), true},
 	{"redis", setURL(func(c *Config) *string { return &c.Redis }, "redis", "rediss", "unix"), true},
 	{"elasticsearch", setURL(func(c *Config) *string { return &c.Elasticsearch }, "http", "https"), true},
+	{"prometheus", setURL(func(c *Config) *string { return &c.Prometheus }, "http", "https"), true},
+	{"otlp", setURL(func(c *Config) *string { return &c.OTLP }, "http", "https"), true},
+	{"otlp-headers", setHeaders, true},
 	{"kube-context", setText(func(c *Config) *string { return &c.KubeContext }), true},
 	{"kube-namespace", setText(func(c *Config) *string { return &c.KubeNamespace }), true},
 	{"kube-system-namespace", setText(func(c *Config) *string { return &c.KubeSystemNamespace }), true},
@@ -274,6 +283,12 @@ func setURL(field func(*Config) *string, schemes ...string) func(*Config, string
 		*field(c) = text
 		return nil
 	}
+}
+
+func setHeaders(c *Config, text string) error {
+	_, err := export.ParseHeaders(text)
+	c.OTLPHeaders = text
+	return err
 }
 
 func setPort(c *Config, text string) error {

@@ -65,14 +65,19 @@ func TestLoadConfig(t *testing.T) {
 		"faults of the file": {
 			asked: asked{file: "temporal: a:1\nredsi: redis://x\ntemporal: b:1\nhome: /tmp\nredis: [a]\n"},
 			faults: []string{
-				`config.yaml:2: unknown key "redsi"; known are temporal, temporal-api-key, namespace, redis, elasticsearch, kube-context, kube-namespace, kube-system-namespace, kube-node-selector, kube-tolerations, registry, ui-port`,
+				`config.yaml:2: unknown key "redsi"; known are temporal, temporal-api-key, namespace, redis, elasticsearch, prometheus, otlp, otlp-headers, kube-context, kube-namespace, kube-system-namespace, kube-node-selector, kube-tolerations, registry, ui-port`,
 				`config.yaml:3: temporal is said twice`, "config.yaml:4: `home` can't be said", `config.yaml:5: redis must be one plain value`,
 			},
 		},
-		"no mapping":    {asked: asked{file: "- a\n"}, faults: []string{"config.yaml:1: must be lines of `name: value`"}},
-		"not YAML":      {asked: asked{file: "a: [\n"}, faults: []string{"config.yaml: yaml: line"}},
-		"no host":       {asked: asked{file: "temporal: ':7233'"}, faults: []string{`":7233" is not an address`}},
-		"secrets stay":  {asked: asked{file: "redis: 'http://:hunter2@x'"}, faults: []string{"config.yaml:1: must be a URL"}},
+		"no mapping":   {asked: asked{file: "- a\n"}, faults: []string{"config.yaml:1: must be lines of `name: value`"}},
+		"not YAML":     {asked: asked{file: "a: [\n"}, faults: []string{"config.yaml: yaml: line"}},
+		"no host":      {asked: asked{file: "temporal: ':7233'"}, faults: []string{`":7233" is not an address`}},
+		"secrets stay": {asked: asked{file: "redis: 'http://:hunter2@x'"}, faults: []string{"config.yaml:1: must be a URL"}},
+		"exports": {
+			asked: asked{flags: map[string]string{"otlp": "http://c:4318"}, env: map[string]string{"GROUNDPLAN_OTLP_HEADERS": "a=b%20c"}, file: "prometheus: http://p:9091\n"},
+			want:  Config{Namespace: "default", OTLP: "http://c:4318", OTLPHeaders: "a=b%20c", Prometheus: "http://p:9091"},
+		},
+		"headers stay":  {asked: asked{file: "otlp-headers: hunter2"}, faults: []string{"config.yaml:1: must be headers like"}},
 		"a broken URL":  {asked: asked{file: "redis: 'redis://%zz'"}, faults: []string{"config.yaml:1: must be a URL"}},
 		"negative port": {asked: asked{flags: map[string]string{"ui-port": "-1"}}, faults: []string{`--ui-port: "-1" is not a port`}},
 	} {

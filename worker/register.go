@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/groundplan/groundplan/activities"
 	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/activities/local"
 	"github.com/groundplan/groundplan/workflows"
@@ -20,6 +22,10 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 	if err != nil {
 		return err
 	}
+	headers, err := export.ParseHeaders(config.OTLPHeaders)
+	if err != nil {
+		return fmt.Errorf("otlp-headers: %w", err)
+	}
 	workflows.Register(registry)
 	activities.Register(registry, &activities.Activities{
 		Home: config.Home,
@@ -30,6 +36,7 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 		Builder:       artifacts.New(config.Home.Artifacts()),
 		Versions:      Versions(),
 		Elasticsearch: config.Elasticsearch,
+		Exports:       export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
 	})
 	return nil
 }

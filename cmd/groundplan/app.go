@@ -120,6 +120,8 @@ func (a *app) settings(flags *pflag.FlagSet) {
 		{"namespace", "NAME", "Temporal namespace"},
 		{"redis", "URL", "Redis for the sync service (default: embedded)"},
 		{"elasticsearch", "URL", "where collect stages push logs"},
+		{"prometheus", "URL", "Pushgateway or remote write endpoint for exported metrics"},
+		{"otlp", "URL", "OTLP/HTTP endpoint for exported metrics and traces"},
 		{"kube-context", "NAME", "context of the kubeconfig"},
 		{"kube-namespace", "NAME", "namespace of instances on Kubernetes (default: groundplan)"},
 		{"kube-system-namespace", "NAME", "namespace of groundplan's chart (default: groundplan-system)"},
