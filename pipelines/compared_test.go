@@ -109,3 +109,22 @@ func TestDue(t *testing.T) {
 		}
 	}
 }
+
+func TestTimes(t *testing.T) {
+	from := time.Date(2026, 3, 28, 0, 30, 30, 0, time.UTC)
+	// The clocks of Berlin go forward in the night to the 29th: there is no half past two.
+	times := SuiteSchedule{Cron: "30 2 * * *", Timezone: "Europe/Berlin"}.Times(from, from.AddDate(0, 0, 4), 100)
+	var got []string
+	for _, at := range times {
+		got = append(got, at.UTC().Format("02T15:04"))
+	}
+	if want := "28T01:30 30T00:30 31T00:30 01T00:30"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+	if times := (SuiteSchedule{Cron: "* * * * *", Timezone: "UTC"}).Times(from, from.AddDate(0, 0, 1), 7); len(times) != 7 {
+		t.Errorf("at most 7 are %d", len(times))
+	}
+	if times := (SuiteSchedule{}).Times(from, from.AddDate(0, 0, 1), 7); times != nil {
+		t.Errorf("without a schedule: %v", times)
+	}
+}

@@ -81,28 +81,50 @@ func (f cronField) value(text string) (int, error) {
 	return n, nil
 }
 
-// Due says whether the schedule has a turn begin in the minute of t, of which t is the first second. Its fields all have
-// to fit, also the day of the month and that of the week, as Temporal reads them.
+// Due says whether the schedule has a turn begin at t. Its fields all have to fit, also the day of the month and that of
+// the week, as Temporal reads them.
 func (s SuiteSchedule) Due(t time.Time) bool {
-	fields, short := map[string]string{
-		"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *",
-	}[s.Cron]
-	if !short {
-		fields = s.Cron
+	times := s.Times(t, t, 1)
+	return len(times) == 1
+}
+
+// Times are when the schedule has turns begin from one time to another, both included: the first of them, at most so many.
+func (s SuiteSchedule) Times(from, to time.Time, most int) []time.Time {
+	asked := strings.Fields(s.Cron)
+	if len(asked) == 1 {
+		asked = strings.Fields(shortCrons[s.Cron])
 	}
 	zone, err := time.LoadLocation(s.Timezone)
-	asked := strings.Fields(fields)
 	if err != nil || len(asked) != len(cronFields) {
-		return false
+		return nil
 	}
-	t = t.In(zone)
+	var times []time.Time
+	t := from.Truncate(time.Minute)
+	if t.Before(from) {
+		t = t.Add(time.Minute)
+	}
+	for ; !t.After(to) && len(times) < most; t = t.Add(time.Minute) {
+		if fits(asked, t.In(zone)) {
+			times = append(times, t)
+		}
+	}
+	return times
+}
+
+// shortCrons are what the shorthands stand for.
+var shortCrons = map[string]string{
+	"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *",
+}
+
+// fits says whether a minute is one of an expression's that was checked.
+func fits(asked []string, t time.Time) bool {
 	is := []int{t.Minute(), t.Hour(), t.Day(), int(t.Month()), int(t.Weekday())}
 	for i, f := range cronFields {
 		if !f.has(asked[i], is[i]) && (i < 4 || is[i] != 0 || !f.has(asked[i], 7)) { // Sunday is 0 and 7
 			return false
 		}
 	}
-	return t.Second() == 0
+	return true
 }
 
 // has says whether a field that was checked takes a value.
