@@ -146,6 +146,9 @@ func row(e *workflowpb.WorkflowExecutionInfo) Row {
 		Started:  e.GetStartTime().AsTime(),
 		Parent:   e.GetParentExecution().GetWorkflowId(),
 	}
+	if strings.HasPrefix(r.Parent, workflows.SuitePrefix) {
+		r.Parent = "" // a turn of a suite, not a matrix
+	}
 	said := attribute(workflows.AttributeVerdict)
 	if e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		r.Status = stage.StatusRunning

@@ -67,6 +67,9 @@ func (o *owned) start(ctx context.Context) error {
 		// Slower, not wrong: what the dead worker had under way is taken up when its heartbeats are missed.
 		s.log.Warn("could not take up at once what an earlier worker left", "error", err)
 	}
+	if err := s.restoreSuites(ctx); err != nil {
+		s.log.Warn("could not make sure of the suites' schedules", "error", err)
+	}
 	if err := o.startWorkers(); err != nil {
 		return err
 	}

@@ -21,8 +21,8 @@ import (
 func (s *Session) recover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	running := fmt.Sprintf("ExecutionStatus = 'Running' AND WorkflowType IN ('%s', '%s')",
-		workflows.WorkflowPipeline, workflows.WorkflowMatrix)
+	running := fmt.Sprintf("ExecutionStatus = 'Running' AND WorkflowType IN ('%s', '%s', '%s', '%s')",
+		workflows.WorkflowPipeline, workflows.WorkflowMatrix, workflows.WorkflowSuite, workflows.WorkflowTell)
 	var faults []error
 	err := s.eachRun(ctx, running, func(id, run string) {
 		if err := s.recoverRun(ctx, id, run); err != nil {

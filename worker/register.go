@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/activities/local"
+	"github.com/groundplan/groundplan/activities/notify"
 	"github.com/groundplan/groundplan/workflows"
 )
 
@@ -37,6 +39,9 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 		Versions:      Versions(),
 		Elasticsearch: config.Elasticsearch,
 		Exports:       export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
+	})
+	activities.RegisterSuites(registry, &activities.Suites{
+		Home: config.Home, Secrets: notify.Secrets{Home: config.Home, Getenv: os.LookupEnv},
 	})
 	return nil
 }
