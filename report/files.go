@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -150,13 +149,17 @@ func (t *tree) tail(path string) []string {
 	return shown(text[max(len(text)-tailLines, 0):])
 }
 
-// shown makes lines fit to be read: without control characters and with an end.
+// shown makes lines fit to be read: without control characters, with an end, and no more of them than can be taken in.
 func shown(text []string) []string {
-	text = slices.Clone(text[:min(len(text), 2*tailLines)])
-	for i, line := range text {
-		text[i] = clean(line, shownRunes)
+	var list []string
+	for _, line := range text {
+		for _, part := range readable(line) {
+			if len(list) < 2*tailLines {
+				list = append(list, clean(part, shownRunes))
+			}
+		}
 	}
-	return text
+	return list
 }
 
 // clean is a text without control characters and colours of a terminal, cut at a number of characters.
