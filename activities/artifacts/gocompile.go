@@ -27,12 +27,12 @@ func (b *goBuild) compile(ctx context.Context, folder string, in goInputs) error
 	inScratch := *b
 	inScratch.tool.env = append(slices.Clone(b.tool.env), "GOTMPDIR="+scratch) // a compiler that is killed leaves nothing elsewhere
 	args := []string{"build", "-trimpath", "-buildvcs=false"}
-	if len(in.Replace)+len(in.Require) > 0 {
-		modfile, err := inScratch.overriding(ctx, scratch, in)
+	if len(in.Replace)+len(in.Require)+len(in.Modfile) > 0 {
+		flags, err := inScratch.overriding(ctx, scratch, in)
 		if err != nil {
 			return err
 		}
-		args = append(args, "-mod=mod", "-modfile="+modfile)
+		args = append(args, flags...)
 	}
 	if len(in.Tags) > 0 {
 		args = append(args, "-tags="+strings.Join(in.Tags, ","))
@@ -54,6 +54,9 @@ func packageArgument(pkg string) string {
 	return pkg
 }
 
+// withoutCgo matches what the compiler says of files outside of the module whose other half is left out without cgo.
+var withoutCgo = regexp.MustCompile(`(?m)^(/|\.\./).*: undefined: |build constraints exclude all Go files`)
+
 // compiler runs the compiler and keeps what it says.
 func (b *goBuild) compiler(ctx context.Context, args []string) error {
 	log, err := b.order.log()
@@ -65,7 +68,11 @@ func (b *goBuild) compiler(ctx context.Context, args []string) error {
 	_, err = b.tool.run(ctx, io.MultiWriter(&said, log), args...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return refusal("", said.String())
+		fault := refusal("", said.String())
+		if !b.source.Cgo && withoutCgo.MatchString(said.String()) {
+			fault.Reason += " (cgo is off: is that a library that needs `cgo: true`?)"
+		}
+		return fault
 	}
 	if err != nil {
 		return fmt.Errorf("compiling %s: %w", b.order.Name, err)

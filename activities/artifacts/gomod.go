@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,35 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/groundplan/groundplan/pipelines"
 )
+
+// modfileOf is the absolute path of what is read as the go.mod of a source's module, which lies in the folder module.
+func modfileOf(root, module string, source pipelines.GoSource) (string, *Fault) {
+	name := cmp.Or(source.Modfile, "go.mod")
+	if !filepath.IsLocal(name) || filepath.Ext(name) != ".mod" {
+		return "", wrong("modfile %s must be a file of the module whose name ends in .mod", name)
+	}
+	file := filepath.Join(module, name)
+	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+		_, fault := inside(root, filepath.Join(source.Module, name))
+		return file, fault
+	}
+	others, _ := filepath.Glob(filepath.Join(module, "*.mod")) // a pattern that can't be wrong
+	if len(others) == 0 {
+		return "", wrong("there is no %s in %s", name, source.Module)
+	}
+	for i, other := range others {
+		others[i] = filepath.Base(other)
+	}
+	return "", wrong("there is no %s in %s: it has %s, which `modfile` can name", name, source.Module, strings.Join(others, ", "))
+}
+
+// checksumsOf is where the checksums for a go.mod of any name lie.
+func checksumsOf(modfile string) string {
+	return strings.TrimSuffix(modfile, ".mod") + ".sum"
+}
 
 // replacement is a replace of a go.mod, as it is written there. Without a NewVersion, New is a folder.
 type replacement struct {
@@ -35,7 +64,7 @@ func (b *goBuild) replaced(ctx context.Context, modSum string) ([]replacement, e
 	if known, found := b.index.Replaced[modSum]; found {
 		return known, nil
 	}
-	out, err := b.tool.ask(ctx, "reading go.mod", "mod", "edit", "-json", filepath.Join(b.module, "go.mod"))
+	out, err := b.tool.ask(ctx, "reading go.mod", "mod", "edit", "-json", b.modfile)
 	if err != nil {
 		return nil, err
 	}
@@ -101,24 +130,55 @@ func (b *goBuild) resolve(ctx context.Context, module, query string) (string, er
 }
 
 // overriding writes a go.mod with the pipeline's replace and require, and the go.sum beside it, into folder, and returns
-// its path. The user's own files are only read.
-func (b *goBuild) overriding(ctx context.Context, folder string, in goInputs) (string, error) {
+// the flags with which `go build` reads them. The user's own files are only read.
+func (b *goBuild) overriding(ctx context.Context, folder string, in goInputs) ([]string, error) {
 	modfile := filepath.Join(folder, "go.mod")
-	for _, name := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(b.module, name))
+	for from, to := range map[string]string{b.modfile: modfile, checksumsOf(b.modfile): checksumsOf(modfile)} {
+		data, err := os.ReadFile(from)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil {
-			err = os.WriteFile(filepath.Join(folder, name), data, 0o644)
+			err = os.WriteFile(to, data, 0o644)
 		}
 		if err != nil {
-			return "", fmt.Errorf("copying %s: %w", name, err)
+			return nil, fmt.Errorf("copying %s: %w", filepath.Base(from), err)
 		}
 	}
+	flags := []string{"-mod=readonly", "-modfile=" + modfile}
+	if len(in.Replace)+len(in.Require) > 0 {
+		flags[0] = "-mod=mod" // what the new versions need is added
+		if err := b.edit(ctx, modfile, in); err != nil {
+			return nil, err
+		}
+	}
+	overlay, err := b.overlay(folder, modfile)
+	return append(flags, overlay...), err
+}
+
+// overlay makes the go command see a go.mod where a module has none but the one that the pipeline names: without it the
+// folder would be no module.
+func (b *goBuild) overlay(folder, modfile string) ([]string, error) {
+	own := filepath.Join(b.module, "go.mod")
+	if found, err := exists(own); err != nil || found {
+		return nil, err
+	}
+	data, err := json.Marshal(map[string]any{"Replace": map[string]string{own: modfile}})
+	if err != nil {
+		return nil, fmt.Errorf("describing the go.mod that isn't there: %w", err)
+	}
+	file := filepath.Join(folder, "overlay.json")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		return nil, fmt.Errorf("standing in for a go.mod: %w", err)
+	}
+	return []string{"-overlay=" + file}, nil
+}
+
+// edit lays the pipeline's replace and require over a go.mod.
+func (b *goBuild) edit(ctx context.Context, modfile string, in goInputs) error {
 	args, err := b.dropping(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, path := range slices.Sorted(maps.Keys(in.Require)) {
 		args = append(args, "-require="+in.Require[path])
@@ -129,22 +189,22 @@ func (b *goBuild) overriding(ctx context.Context, folder string, in goInputs) (s
 			// Relative to the module, so that the program doesn't carry where the repository lies.
 			relative, err := filepath.Rel(b.module, dir)
 			if err != nil {
-				return "", fmt.Errorf("replacing %s: %w", path, err)
+				return fmt.Errorf("replacing %s: %w", path, err)
 			}
 			target = "./" + filepath.ToSlash(relative)
 		}
 		args = append(args, "-replace="+path+"="+target)
 	}
 	_, err = b.tool.ask(ctx, "laying the pipeline's versions over go.mod", append(args, modfile)...)
-	return modfile, err
+	return err
 }
 
 // dropping begins an edit that takes out the user's own replaces of the modules that the pipeline replaces: one that
 // names a version would win over the pipeline's, which names none.
 func (b *goBuild) dropping(ctx context.Context) ([]string, error) {
-	mod, err := b.index.hash(filepath.Join(b.module, "go.mod"))
+	mod, err := b.index.hash(b.modfile)
 	if err != nil {
-		return nil, fmt.Errorf("reading go.mod: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", filepath.Base(b.modfile), err)
 	}
 	replaced, err := b.replaced(ctx, mod.SHA256)
 	args := []string{"mod", "edit"}

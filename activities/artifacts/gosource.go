@@ -28,6 +28,8 @@ type goInputs struct {
 	Cgo     bool              `json:"cgo,omitempty"`
 	Replace map[string]string `json:"replace,omitempty"`
 	Require map[string]string `json:"require,omitempty"`
+	// Modfile is what stands in for the main module's go.mod and go.sum: names and hashes.
+	Modfile []string `json:"modfile,omitempty"`
 	// Modules are the source trees that lie on this machine: the main module first, then those that a replace names.
 	Modules []tree `json:"modules"`
 }
@@ -86,8 +88,10 @@ type goBuild struct {
 	order  Order
 	source pipelines.GoSource
 	module string // absolute folder of the go.mod
-	tool   goTool
-	index  *index
+	// modfile is the absolute path of what is read as the go.mod.
+	modfile string
+	tool    goTool
+	index   *index
 	// local is module path → absolute folder, for the `./folder` values of the source's replace.
 	local map[string]string
 }
@@ -102,8 +106,8 @@ func (s *Store) goBuild(ctx context.Context, order Order, source pipelines.GoSou
 		return nil, fault
 	}
 	b := &goBuild{store: s, order: order, source: source, module: module, local: map[string]string{}}
-	if found, err := exists(filepath.Join(module, "go.mod")); err != nil || !found {
-		return nil, wrong("there is no go.mod in %s", source.Module)
+	if b.modfile, fault = modfileOf(order.Root, module, source); fault != nil {
+		return nil, fault
 	}
 	for _, path := range slices.Sorted(maps.Keys(source.Replace)) {
 		value := source.Replace[path]
@@ -132,9 +136,9 @@ func isFolder(value string) bool {
 
 // inputs gathers all that goes into the program.
 func (b *goBuild) inputs(ctx context.Context) (goInputs, error) {
-	mod, err := b.index.hash(filepath.Join(b.module, "go.mod"))
+	mod, err := b.index.hash(b.modfile)
 	if err != nil {
-		return goInputs{}, fmt.Errorf("reading go.mod: %w", err)
+		return goInputs{}, fmt.Errorf("reading %s: %w", filepath.Base(b.modfile), err)
 	}
 	env, err := b.environment(ctx, mod.SHA256)
 	if err != nil {
@@ -149,6 +153,14 @@ func (b *goBuild) inputs(ctx context.Context) (goInputs, error) {
 	}
 	if in.Require, err = b.pin(ctx, b.source.Require); err != nil {
 		return goInputs{}, err
+	}
+	if b.source.Modfile != "" {
+		in.Modfile = []string{b.source.Modfile + " " + mod.SHA256}
+		if sums, err := b.index.hash(checksumsOf(b.modfile)); err == nil {
+			in.Modfile = append(in.Modfile, checksumsOf(b.source.Modfile)+" "+sums.SHA256)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return goInputs{}, fmt.Errorf("reading %s: %w", checksumsOf(b.source.Modfile), err)
+		}
 	}
 	in.Modules, err = b.trees(ctx, mod.SHA256)
 	return in, err

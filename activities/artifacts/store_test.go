@@ -227,84 +227,6 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-func TestOverrides(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		files  map[string]string
-		source pipelines.GoSource
-		says   string
-		fault  string
-	}{
-		{
-			name:   "replace by a version",
-			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "v1.1.0"}},
-			says:   "hello from v1.1.0",
-		},
-		{
-			name:   "replace by a module and a version",
-			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "example.test/greeting@v1.2.0"}},
-			says:   "hello from v1.2.0",
-		},
-		{
-			name: "replace by a folder",
-			files: map[string]string{
-				"lib/go.mod": "module example.test/greeting\n\ngo 1.21\n",
-				"lib/lib.go": "package greeting\n\nfunc Text() string { return \"hello from here\" }\n",
-			},
-			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "./lib"}},
-			says:   "hello from here",
-		},
-		{
-			name:   "replace over a replace of one version in go.mod",
-			files:  map[string]string{"plan/go.mod": greeter()["plan/go.mod"] + "\nreplace example.test/greeting v1.0.0 => example.test/greeting v1.2.0\n"},
-			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "v1.1.0"}},
-			says:   "hello from v1.1.0",
-		},
-		{
-			name:   "require a version",
-			source: pipelines.GoSource{Require: map[string]string{"example.test/greeting": "v1.2.0"}},
-			says:   "hello from v1.2.0",
-		},
-		{
-			name:   "require the latest version",
-			source: pipelines.GoSource{Require: map[string]string{"example.test/greeting": "latest"}},
-			says:   "hello from v1.2.0",
-		},
-		{
-			name:   "replace what is not used",
-			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "v1.0.0", "example.test/unused": "v1.0.0"}},
-			fault:  "replace names example.test/unused, but nothing of that module goes into the program",
-		},
-		{
-			name: "require less than another module needs",
-			files: map[string]string{
-				"plan/go.mod":  "module example.test/plan\n\ngo 1.21\n\nrequire (\n\texample.test/greeting v1.1.0\n\texample.test/polite v1.0.0\n)\n",
-				"plan/main.go": "package main\n\nimport (\n\t\"fmt\"\n\n\t\"example.test/polite\"\n)\n\nfunc main() { fmt.Println(polite.Text()) }\n",
-			},
-			source: pipelines.GoSource{Require: map[string]string{"example.test/greeting": "v1.0.0"}},
-			fault:  "require asks for example.test/greeting@v1.0.0, but the program holds example.test/greeting@v1.1.0, which another module needs: replace forces a version",
-		},
-		{
-			name:   "a version that does not exist",
-			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "v9.0.0"}},
-			fault:  "v9.0.0",
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorkbench(t).write(greeter()).write(c.files)
-			before := filesBelow(t, w.root)
-			if c.fault == "" {
-				w.must(c.source, c.says)
-			} else {
-				wantFault(t, w, c.source, c.fault, false)
-			}
-			if after := filesBelow(t, w.root); !maps.Equal(before, after) {
-				t.Errorf("the user's files were touched:\nbefore %v\nafter %v", before, after)
-			}
-		})
-	}
-}
-
 // filesBelow reads every file below a folder.
 func filesBelow(t *testing.T, root string) map[string]string {
 	t.Helper()
@@ -361,6 +283,9 @@ func TestReasons(t *testing.T) {
 		{"is not a main package", map[string]string{"plan/lib/lib.go": "package lib\n"}, module(pipelines.GoSource{Package: "./lib"})},
 		{"no such package", nil, module(pipelines.GoSource{Package: "./nowhere"})},
 		{"no go.mod", map[string]string{"other/main.go": printer}, module(pipelines.GoSource{Module: "other"})},
+		{"only another go.mod", map[string]string{"other/main.go": printer, "other/go.next.mod": "module x\n"}, module(pipelines.GoSource{Module: "other"})},
+		{"a modfile that isn't there", nil, module(pipelines.GoSource{Modfile: "go.next.mod"})},
+		{"a modfile outside", nil, module(pipelines.GoSource{Modfile: "../go.mod"})},
 		{"no such folder", nil, module(pipelines.GoSource{Module: "nowhere"})},
 		{"leads out", nil, module(pipelines.GoSource{Module: "../plan"})},
 		{"missing module", map[string]string{"plan/go.mod": "module example.test/plan\n\ngo 1.21\n\nrequire example.test/greeting v1.0.0\n", "plan/x.go": "package main\n\nimport _ \"example.test/greeting\"\n"}, module(pipelines.GoSource{})},
