@@ -71,14 +71,21 @@ var needless = map[string]string{
 	"go_proxy_mode":         "the Go tool's own settings hold: GOPROXY and `go env`",
 	"go_proxy_url":          "the Go tool's own settings hold: GOPROXY and `go env`",
 	"enable_go_build_cache": "builds are cached by their content",
+	"push_registry":         "an image is pushed to where the ground takes it from",
+	"registry_type":         "an image is pushed to where the ground takes it from",
 }
 
-// lost are the settings without a counterpart, and why.
-var lost = map[string]string{
-	"runtime_image":      "the image that a Go program is put into is the ground's",
-	"build_base_image":   "a Go program is built with the Go toolchain of this machine",
-	"skip_runtime_image": "the image that a Go program is put into is the ground's",
-	"base_image":         "the image that a Node.js program is put into is the ground's",
+// lost are the settings without a counterpart, by the kind of source, and why.
+var lost = map[string]map[string]string{
+	"go": {
+		"runtime_image":      "the image that a Go program is put into is the ground's",
+		"build_base_image":   "a Go program is built with the Go toolchain of this machine",
+		"go_version":         "a Go program is built with the Go toolchain of this machine",
+		"skip_runtime_image": "the image that a Go program is put into is the ground's",
+	},
+	"npm": {
+		"base_image": "the image that a Node.js program is put into is the ground's",
+	},
 }
 
 // sourceOf makes a source of a builder and its settings.
@@ -88,7 +95,7 @@ func (im *importer) sourceOf(builder string, settings []setting, b buildSettings
 		return im.dockerfile(settings)
 	case dockerNode:
 		for _, s := range settings {
-			s.rest()
+			s.rest("npm")
 		}
 		return source{kind: "npm", fields: []field{{"dir", text(im.folder("."))}}}
 	}
@@ -97,7 +104,7 @@ func (im *importer) sourceOf(builder string, settings []setting, b buildSettings
 
 func (im *importer) goSource(settings []setting, b buildSettings) source {
 	out := source{kind: "go", module: im.pathOf(settings, "module"), program: "."}
-	cgo := false
+	cgo, modfile := false, "go.mod"
 	for _, s := range settings {
 		switch {
 		case s.key == "path": // read already
@@ -108,16 +115,21 @@ func (im *importer) goSource(settings []setting, b buildSettings) source {
 			cgo = s.value.Bool
 			s.note(Mapped, "cgo")
 		case s.key == "modfile" && s.is(im, toml.String):
-			im.modfile(s, out.module)
+			modfile = im.modfile(s, out.module)
 		case s.key == "fresh_gomod":
 			s.note(Lost, "the go.mod that is there is used: run `go mod tidy` once where it is missing or wrong")
 		case s.key == "dockerfile_extensions":
 			s.note(Lost, "Go programs are built without a Dockerfile: write one and use a dockerfile source where its commands are needed")
 		default:
-			s.rest()
+			s.rest("go")
 		}
 	}
 	out.fields = append(out.fields, field{"module", text(im.folder(out.module))})
+	if modfile != "go.mod" {
+		out.fields = append(out.fields, field{"modfile", text(modfile)})
+	} else if missing := path.Join(out.module, "go.mod"); !im.has(missing) {
+		im.report.add(Row{im.in.Manifest.Name, 0, missing, Lost, "it isn't there, and the manifest names no other: `modfile: NAME.mod` in the go source does, as compositions may"})
+	}
 	if out.program != "." {
 		out.fields = append(out.fields, field{"package", text(out.program)})
 	}
@@ -137,23 +149,33 @@ func (im *importer) goSource(settings []setting, b buildSettings) source {
 	return out
 }
 
-// modfile: another go.mod changes what is built, and we can only use the one that is called so.
-func (im *importer) modfile(s setting, module string) {
-	name := path.Join(module, s.value.Text)
-	if im.in.Files != nil && !im.in.Files(name) {
-		im.fault(s.from.file, s.value.Line, "`%s`: there is no %s in the plan's folder", s.from.name(s.key), name)
-		return
+// modfile is the name of the go.mod that is used in the folder of a module.
+func (im *importer) modfile(s setting, module string) string {
+	if s.value.Text == "" {
+		return "go.mod"
 	}
-	s.note(Lost, "a build uses the module's own go.mod: copy %s to go.mod, or name its versions under replace and require", s.value.Text)
+	name := path.Clean(s.value.Text)
+	switch {
+	case path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") || path.Ext(name) != ".mod":
+		im.fault(s.from.file, s.value.Line, "`%s` is %s, which is no file of the module that ends in .mod", s.from.name(s.key), s.value.Text)
+	case !im.has(path.Join(module, name)):
+		im.fault(s.from.file, s.value.Line, "`%s`: there is no %s in the plan's folder", s.from.name(s.key), path.Join(module, name))
+	default:
+		s.note(Mapped, "modfile")
+	}
+	return name
 }
 
+// has says whether the plan's folder holds a file, as far as that is known.
+func (im *importer) has(name string) bool { return im.in.Files == nil || im.in.Files(name) }
+
 // rest notes a setting that needs no look at its value.
-func (s setting) rest() {
+func (s setting) rest(kind string) {
 	if why, ok := needless[s.key]; ok {
 		s.note(Needless, "%s", why)
 		return
 	}
-	if why, ok := lost[s.key]; ok {
+	if why, ok := lost[kind][s.key]; ok {
 		s.note(Lost, "%s", why)
 		return
 	}
@@ -179,7 +201,7 @@ func (im *importer) dockerfile(settings []setting) source {
 			s.from.names(s.key, args, environPattern, environRule)
 			s.note(Mapped, "args")
 		default:
-			s.rest()
+			s.rest("dockerfile")
 		}
 	}
 	if _, given := args["PLAN_PATH"]; !given && folder != "." {
@@ -203,14 +225,18 @@ func (im *importer) folder(inside string) string {
 
 // chooseBuilder is the builder of a plan or group that names none.
 func (im *importer) chooseBuilder(m *manifest, named string, line int, file string) string {
-	if named == "" {
+	if named == "" && (find(m.builders, m.builder) != nil || !slices.Contains(builders, m.builder)) {
 		named = m.builder
 	}
 	if named == "" {
 		for _, b := range builders {
-			if find(m.builders, b) != nil {
-				return b
+			if find(m.builders, b) == nil {
+				continue
 			}
+			if m.builder != "" {
+				im.report.add(Row{im.in.Manifest.Name, 0, "builders", Changed, "the default builder " + m.builder + " isn't among them: " + b + " is taken"})
+			}
+			return b
 		}
 		im.fault(im.in.Manifest.Name, 0, "names no builder that there is (%s)", strings.Join(builders, ", "))
 		return ""

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,12 +56,16 @@ func split(archive *txtar.Archive) (given map[string][]byte, want []txtar.File) 
 	return given, want
 }
 
-// inputOf makes an import of an archive's files.
+// inputOf makes an import of an archive's files. A plan has a go.mod, unless the archive has one of another name only.
 func inputOf(given map[string][]byte) Input {
+	named := false
+	for name := range given {
+		named = named || path.Ext(name) == ".mod"
+	}
 	in := Input{
 		Manifest: File{"manifest.toml", given["manifest.toml"]},
 		Env:      map[string]string{"REGION": "eu", "PEERS": "3"},
-		Files:    func(name string) bool { return given[name] != nil },
+		Files:    func(name string) bool { return given[name] != nil || !named && path.Base(name) == "go.mod" },
 		Resource: func(name string) ([]byte, error) {
 			if data, ok := given["compositions/"+name]; ok {
 				return data, nil

@@ -97,7 +97,7 @@ func (im *importer) readCase(s *section) testCase {
 		if v := n.count("min"); v > 0 {
 			c.min = v
 		}
-		if v := n.count("max"); v > 0 {
+		if v := n.bound("max"); v > 0 {
 			c.max = v
 		}
 		c.usual = n.count("default")
@@ -130,6 +130,17 @@ func (im *importer) readParam(name string, s *section) param {
 	p := param{name: name, kind: s.text("type"), about: s.text("desc")}
 	if unit := s.text("unit"); unit != "" {
 		p.about = join(p.about, "in "+unit, ", ")
+	}
+	for _, key := range []string{"options", "values"} {
+		if choice := s.choice(key); choice != "" {
+			p.about = join(p.about, "one of "+choice, "; ")
+			const unheld = "Testground doesn't hold values against it"
+			if im.in.Composition != nil {
+				s.row(key, Needless, unheld)
+			} else {
+				s.row(key, Changed, "in the description of parameter %s: %s either", p.name, unheld)
+			}
+		}
 	}
 	v := s.value("default", toml.String, toml.Integer, toml.Float, toml.Boolean, toml.Array, toml.TableKind, toml.Time)
 	switch {

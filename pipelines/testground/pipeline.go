@@ -86,9 +86,17 @@ func writeComments(b *strings.Builder, rows []Row) {
 		if r.State == Lost || r.State == Unknown {
 			b.WriteString(heading)
 			heading = ""
-			fmt.Fprintf(b, "# - %s (%s:%d): %s\n", comment(r.Key), comment(r.File), r.Line, comment(r.Became))
+			fmt.Fprintf(b, "# - %s (%s): %s\n", comment(r.Key), comment(r.place()), comment(r.Became))
 		}
 	}
+}
+
+// place is where a row's key stands.
+func (r Row) place() string {
+	if r.Line == 0 {
+		return r.File
+	}
+	return fmt.Sprintf("%s:%d", r.File, r.Line)
 }
 
 // comment makes a text fit for one line.

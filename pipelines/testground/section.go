@@ -137,6 +137,16 @@ func (s *section) count(key string) int {
 	return int(v.Int)
 }
 
+// bound is an upper bound on a number of instances: one that a pipeline can't reach is none.
+func (s *section) bound(key string) int {
+	if v := s.table.Get(key); v != nil && v.Kind == toml.Integer && v.Int > maxInstances {
+		s.read[key] = true
+		s.row(key, Changed, "a pipeline has at most %d instances", maxInstances)
+		return maxInstances
+	}
+	return s.count(key)
+}
+
 // maxInstances is how many a pipeline can have.
 const maxInstances = 100_000
 
@@ -165,6 +175,23 @@ func (s *section) texts(key string) []string {
 		all = append(all, e.Text)
 	}
 	return all
+}
+
+// choice is a list of texts, numbers or booleans, as a person would write it; empty when it is something else.
+func (s *section) choice(key string) string {
+	v := s.table.Get(key)
+	if v == nil || v.Kind != toml.Array {
+		return ""
+	}
+	var all []string
+	for _, e := range v.List {
+		if e.Kind == toml.Array || e.Kind == toml.TableKind {
+			return ""
+		}
+		all = append(all, e.Text)
+	}
+	s.read[key] = true
+	return strings.Join(all, ", ")
 }
 
 // sub is the table under a key; nil when there is none.
