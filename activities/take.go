@@ -227,7 +227,7 @@ func discarded(folder runs.Folder) (map[string][]metrics.Window, error) {
 	times := map[string][]metrics.Window{}
 	for _, s := range taken.Discard {
 		for _, group := range s.Groups {
-			times[group] = append(times[group], metrics.Window{Event: s.Attempt, From: s.From, To: s.To})
+			times[group] = append(times[group], metrics.Window{Stage: s.Stage, Event: s.Attempt, From: s.From, To: s.To})
 		}
 	}
 	return times, nil

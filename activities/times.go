@@ -18,7 +18,10 @@ func Times(folder runs.Folder, results []stage.Result) (metrics.Times, error) {
 	if err != nil {
 		return metrics.Times{}, err
 	}
-	times := metrics.Times{Windows: metrics.Windows(log), Stages: map[string][]metrics.Window{}, Superseded: map[string][]metrics.Window{}}
+	times := metrics.Times{Windows: metrics.Windows(log), Stages: map[string][]metrics.Window{}}
+	if times.Superseded, err = discarded(folder); err != nil {
+		return times, err
+	}
 	for _, result := range results {
 		if result.Kind != pipelines.KindRun {
 			continue

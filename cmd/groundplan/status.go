@@ -107,6 +107,7 @@ func (a *app) standingText(folder runs.Folder, s standing) string {
 	fact("pipeline", s.Pipeline)
 	fact("file", s.File)
 	fact("parameters", report.Values(s.Parameters))
+	fact("from", s.From)
 	fact("cell", report.Values(s.Cell))
 	fact("commit", s.Commit)
 	fact("seed", fmt.Sprint(s.Seed))

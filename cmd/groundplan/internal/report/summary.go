@@ -158,6 +158,9 @@ func Note(r stage.Result) string {
 	if r.Attempt > 1 {
 		parts = append(parts, fmt.Sprintf("attempt %d", r.Attempt))
 	}
+	if r.From != "" {
+		parts = append(parts, "taken over from "+terminal.Clean(r.From))
+	}
 	parts = append(parts, terminal.Clean(r.Reason))
 	for _, note := range r.Notes {
 		parts = append(parts, terminal.Clean(note))
