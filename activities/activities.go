@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/elasticsearch"
 	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/runs"
@@ -24,8 +25,8 @@ type Activities struct {
 	Builder Builder
 	// Versions goes into every record: what the run was made with.
 	Versions map[string]string
-	// Elasticsearch is the address of the service that logs are pushed to; empty when none is configured.
-	Elasticsearch string
+	// Elasticsearch is the service that logs are pushed to; without a URL when none is configured.
+	Elasticsearch elasticsearch.Server
 	// Exports are where exported metrics are sent.
 	Exports export.Targets
 }

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -503,6 +506,11 @@ func TestCollectDuringAnEvent(t *testing.T) {
 func TestCollectReasons(t *testing.T) {
 	var got strings.Builder
 	pushed := &pipelines.Elasticsearch{Index: "logs"}
+	closed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"error":{"type":"security_exception","reason":"unable to authenticate user [me]"},"status":401}`)
+	}))
+	defer closed.Close()
 	for _, c := range []struct {
 		name    string
 		collect pipelines.Collect
@@ -514,14 +522,15 @@ func TestCollectReasons(t *testing.T) {
 		}}, ""},
 		{"a metric that nobody measured", pipelines.Collect{Assert: []pipelines.Assertion{{Expr: "metrics.rtt.max < 2.0"}}}, ""},
 		{"no address", pipelines.Collect{Elasticsearch: pushed}, ""},
-		{"an address", pipelines.Collect{Elasticsearch: pushed}, "http://localhost:9200"},
+		{"a server that knows nobody", pipelines.Collect{Elasticsearch: pushed}, strings.Replace(closed.URL, "http://", "http://me:hunter2@", 1)},
 		{"no address and an assertion", pipelines.Collect{Elasticsearch: pushed, Assert: []pipelines.Assertion{{Expr: "1 == 2"}}}, ""},
 	} {
 		b := newBench(t)
-		b.activities.Elasticsearch = c.address
+		b.activities.Elasticsearch.URL = c.address
 		b.left()
 		result := b.must("collect", collectInput(c.collect))
 		reason := strings.ReplaceAll(result.Reason, string(b.folder), "RUN")
+		reason = strings.ReplaceAll(reason, strings.TrimPrefix(closed.URL, "http://"), "SERVER")
 		fmt.Fprintf(&got, "%s\n\t%s: %s\n", c.name, result.Verdict, reason)
 	}
 	golden.Compare(t, "testdata/collect.golden", got.String())

@@ -6,14 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/groundplan/groundplan/activities/elasticsearch"
 	"github.com/groundplan/groundplan/activities/metrics"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
 )
 
-// Collect gathers the outputs, computes the metrics, checks the assertions and compares. Whatever its verdict, what it
-// gathered stays.
+// Collect gathers the outputs, computes the metrics, checks the assertions and compares; at last it pushes to Elasticsearch,
+// where it is asked to. Whatever its verdict, what it gathered stays.
 func (a *Activities) Collect(ctx context.Context, in stage.Input) (stage.Result, error) {
 	ground, why := a.ground(in.Run)
 	return a.attempt(ctx, in, func(ctx context.Context, report func(stage.Progress)) (stage.Result, error) {
@@ -57,12 +58,17 @@ func (a *Activities) collect(ctx context.Context, in stage.Input, report func(st
 	result.Notes = append(result.Notes, exported.Notes...)
 	worse := regressedReason(regressed)
 	broken := brokenReason(result.Assertions)
-	push := joinReasons(exported.Unsent, a.pushReason(in, folder))
+	unpushed, notes, err := a.push(ctx, in, folder, report)
+	if err != nil {
+		return stage.Result{}, err
+	}
+	result.Notes = append(result.Notes, notes...)
+	unsent := joinReasons(exported.Unsent, unpushed)
 	switch {
 	case broken != "" || worse != "":
-		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, worse, push)
-	case push != "":
-		result.Verdict, result.Reason = stage.Invalid, push
+		result.Verdict, result.Reason = stage.Failed, joinReasons(broken, worse, unsent)
+	case unsent != "":
+		result.Verdict, result.Reason = stage.Invalid, unsent
 	}
 	return result, nil
 }
@@ -146,17 +152,20 @@ func brokenReason(list []stage.Assertion) string {
 	return fmt.Sprintf("%d of %d assertions did not hold: %s", len(broken), len(list), strings.Join(broken, "; "))
 }
 
-// pushReason is why logs can't be pushed where the stage asks for it.
-func (a *Activities) pushReason(in stage.Input, folder runs.Folder) string {
+// push brings logs, events, results and metrics to Elasticsearch, where the stage asks for it. The reason says why not
+// everything is there.
+func (a *Activities) push(ctx context.Context, in stage.Input, folder runs.Folder, report func(stage.Progress)) (reason string, notes []string, err error) {
 	asked := in.Stage.Collect.Elasticsearch
 	if asked == nil {
-		return ""
+		return "", nil, nil
 	}
-	outputs := filepath.Join(string(folder), "outputs")
-	if a.Elasticsearch == "" {
-		return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, but no address is configured: give --elasticsearch URL or set GROUNDPLAN_ELASTICSEARCH; the outputs are in %s", asked.Index, outputs)
+	if a.Elasticsearch.URL == "" {
+		return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, but no address is configured: give --elasticsearch URL or set GROUNDPLAN_ELASTICSEARCH; the outputs are in %s",
+			asked.Index, filepath.Join(string(folder), "outputs")), nil, nil
 	}
-	return fmt.Sprintf("logs are to be pushed to the Elasticsearch index %s, which this version can't do yet: remove `elasticsearch` from the stage; the outputs are in %s", asked.Index, outputs)
+	order := elasticsearch.Order{Folder: folder, Index: asked.Index, Input: in}
+	out, err := a.Elasticsearch.Push(ctx, order, func(note string) { report(stage.Progress{Note: note}) })
+	return out.Reason, out.Notes, err
 }
 
 // badLines is the note on lines of results.out that are no metrics.

@@ -36,6 +36,13 @@ type Config struct {
 	Redis string
 	// Elasticsearch is the URL that collect stages push to; empty: none.
 	Elasticsearch string
+	// ElasticsearchKey is the encoded API key that it asks for; it goes before ElasticsearchUser and ElasticsearchPassword,
+	// which go before those in the URL.
+	ElasticsearchKey string
+	// ElasticsearchUser and ElasticsearchPassword are for basic authentication.
+	ElasticsearchUser, ElasticsearchPassword string
+	// ElasticsearchCA is the path of a PEM file with the authorities that may have signed its certificate; empty: the machine's.
+	ElasticsearchCA string
 	// Prometheus is the URL of a Pushgateway or a remote write endpoint, and OTLP that of an OTLP/HTTP endpoint, to which
 	// collect stages that export metrics send them; empty: they are only written to files.
 	Prometheus, OTLP string
@@ -81,6 +88,10 @@ var settings = []setting{
 	{"prometheus", setURL(func(c *Config) *string { return &c.Prometheus }, "http", "https"), true},
 	{"otlp", setURL(func(c *Config) *string { return &c.OTLP }, "http", "https"), true},
 	{"otlp-headers", setHeaders, true},
+	{"elasticsearch-api-key", setText(func(c *Config) *string { return &c.ElasticsearchKey }), true},
+	{"elasticsearch-user", setText(func(c *Config) *string { return &c.ElasticsearchUser }), true},
+	{"elasticsearch-password", setText(func(c *Config) *string { return &c.ElasticsearchPassword }), true},
+	{"elasticsearch-ca", setText(func(c *Config) *string { return &c.ElasticsearchCA }), true},
 	{"kube-context", setText(func(c *Config) *string { return &c.KubeContext }), true},
 	{"kube-namespace", setText(func(c *Config) *string { return &c.KubeNamespace }), true},
 	{"kube-system-namespace", setText(func(c *Config) *string { return &c.KubeSystemNamespace }), true},

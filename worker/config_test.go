@@ -19,8 +19,8 @@ func TestLoadConfig(t *testing.T) {
 	}{
 		"nothing said": {want: Config{Namespace: "default"}},
 		"the file": {
-			asked: asked{file: "# mine\ntemporal: file:1\ntemporal-api-key: key\nnamespace: file\nredis: redis://file:2\nelasticsearch: https://file\nkube-context: file\nui-port: 8233\n"},
-			want:  Config{Temporal: "file:1", TemporalKey: "key", Namespace: "file", Redis: "redis://file:2", Elasticsearch: "https://file", KubeContext: "file", UIPort: 8233},
+			asked: asked{file: "# mine\ntemporal: file:1\ntemporal-api-key: key\nnamespace: file\nredis: redis://file:2\nelasticsearch: https://file\nelasticsearch-api-key: key\nelasticsearch-user: me\nelasticsearch-password: hunter2\nelasticsearch-ca: ca.pem\nkube-context: file\nui-port: 8233\n"},
+			want:  Config{Temporal: "file:1", TemporalKey: "key", Namespace: "file", Redis: "redis://file:2", Elasticsearch: "https://file", ElasticsearchKey: "key", ElasticsearchUser: "me", ElasticsearchPassword: "hunter2", ElasticsearchCA: "ca.pem", KubeContext: "file", UIPort: 8233},
 		},
 		"a variable goes before the file": {
 			asked: asked{env: map[string]string{"GROUNDPLAN_TEMPORAL": "env:1", "GROUNDPLAN_KUBE_CONTEXT": "env"}, file: "temporal: file:1\nkube-context: file\nredis: redis://file"},
@@ -65,7 +65,7 @@ func TestLoadConfig(t *testing.T) {
 		"faults of the file": {
 			asked: asked{file: "temporal: a:1\nredsi: redis://x\ntemporal: b:1\nhome: /tmp\nredis: [a]\n"},
 			faults: []string{
-				`config.yaml:2: unknown key "redsi"; known are temporal, temporal-api-key, namespace, redis, elasticsearch, prometheus, otlp, otlp-headers, kube-context, kube-namespace, kube-system-namespace, kube-node-selector, kube-tolerations, registry, ui-port`,
+				`config.yaml:2: unknown key "redsi"; known are temporal, temporal-api-key, namespace, redis, elasticsearch, elasticsearch-api-key, elasticsearch-user, elasticsearch-password, elasticsearch-ca, prometheus, otlp, otlp-headers, kube-context, kube-namespace, kube-system-namespace, kube-node-selector, kube-tolerations, registry, ui-port`,
 				`config.yaml:3: temporal is said twice`, "config.yaml:4: `home` can't be said", `config.yaml:5: redis must be one plain value`,
 			},
 		},
@@ -115,7 +115,8 @@ func TestLoadConfig(t *testing.T) {
 				t.Error("what no setting says is set")
 			}
 			if got.Temporal != c.want.Temporal || got.TemporalKey != c.want.TemporalKey || got.Namespace != c.want.Namespace || got.Redis != c.want.Redis ||
-				got.Elasticsearch != c.want.Elasticsearch || got.KubeContext != c.want.KubeContext || got.UIPort != c.want.UIPort {
+				got.Elasticsearch != c.want.Elasticsearch || got.ElasticsearchKey != c.want.ElasticsearchKey || got.ElasticsearchUser != c.want.ElasticsearchUser ||
+				got.ElasticsearchPassword != c.want.ElasticsearchPassword || got.ElasticsearchCA != c.want.ElasticsearchCA || got.KubeContext != c.want.KubeContext || got.UIPort != c.want.UIPort {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})

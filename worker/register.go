@@ -11,6 +11,7 @@ import (
 
 	"github.com/groundplan/groundplan/activities"
 	"github.com/groundplan/groundplan/activities/artifacts"
+	"github.com/groundplan/groundplan/activities/elasticsearch"
 	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/kubernetes"
 	"github.com/groundplan/groundplan/activities/local"
@@ -37,7 +38,10 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 		},
 		Builder:       artifacts.New(config.Home.Artifacts()),
 		Versions:      Versions(),
-		Elasticsearch: config.Elasticsearch,
+		Elasticsearch: elasticsearch.Server{
+			URL: config.Elasticsearch, APIKey: config.ElasticsearchKey, User: config.ElasticsearchUser, Password: config.ElasticsearchPassword,
+			CA: config.ElasticsearchCA,
+		},
 		Exports:       export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
 	})
 	activities.RegisterSuites(registry, &activities.Suites{

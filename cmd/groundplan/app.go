@@ -85,8 +85,8 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "pipelines", Title: "Pipelines:"}, &cobra.Group{ID: "runs", Title: "Runs:"}, &cobra.Group{ID: "machine", Title: "Services and machine:"})
 	root.SetHelpCommandGroupID("machine")
 	root.SetCompletionCommandGroupID("machine")
-	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.importCommand(), a.capacityCommand(), a.schemaCommand())
-	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.compareCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
+	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.suiteCommand(), a.importCommand(), a.capacityCommand(), a.schemaCommand())
+	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.reportCommand(), a.compareCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
 	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())
 	completionCommand(root)
 	return root
@@ -120,6 +120,8 @@ func (a *app) settings(flags *pflag.FlagSet) {
 		{"namespace", "NAME", "Temporal namespace"},
 		{"redis", "URL", "Redis for the sync service (default: embedded)"},
 		{"elasticsearch", "URL", "where collect stages push logs"},
+		{"elasticsearch-user", "NAME", "user there (the password: GROUNDPLAN_ELASTICSEARCH_PASSWORD)"},
+		{"elasticsearch-ca", "FILE", "PEM file of the authorities that sign its certificate"},
 		{"prometheus", "URL", "Pushgateway or remote write endpoint for exported metrics"},
 		{"otlp", "URL", "OTLP/HTTP endpoint for exported metrics and traces"},
 		{"kube-context", "NAME", "context of the kubeconfig"},
@@ -149,7 +151,7 @@ func (s *setting) Set(value string) error {
 }
 
 // later are commands of the language that don't exist yet: asking for one is no typing error.
-var later = []string{"report", "suite"}
+var later = []string{"suite"}
 
 // noSuchCommand refuses words that are no command, with the nearest one that is.
 func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
