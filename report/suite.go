@@ -18,22 +18,22 @@ import (
 // mostTurns is how many turns of a suite are shown, the newest ones.
 const mostTurns = 60
 
-// ErrNoSuite says that a suite has no history here.
-var ErrNoSuite = errors.New("no history of this suite")
+// ErrNoHistory says that a suite has had no turn on this machine.
+var ErrNoHistory = errors.New("this suite has had no turn on this machine")
 
-// Suite writes the report of a suite: its turns and what became of its pipelines; errors.Is(err, ErrNoSuite) where it has
+// Suite writes the report of a suite: its turns and what became of its pipelines; errors.Is(err, ErrNoHistory) where it has
 // had none.
 func Suite(w io.Writer, home runs.Home, suite string) error {
 	return suiteAt(w, home, suite, time.Now())
 }
 
 func suiteAt(w io.Writer, home runs.Home, suite string, now time.Time) error {
-	if err := runs.CheckID(suite); err != nil {
+	if err := runs.CheckSuite(suite); err != nil {
 		return fmt.Errorf("reporting a suite: %w", err)
 	}
 	files, err := openTree(filepath.Join(home.Suites(), suite))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrNoSuite, suite)
+		return fmt.Errorf("%w: %s", ErrNoHistory, suite)
 	}
 	if err != nil {
 		return fmt.Errorf("reporting the suite %s: %w", suite, err)
@@ -42,7 +42,7 @@ func suiteAt(w io.Writer, home runs.Home, suite string, now time.Time) error {
 	p := &suitePage{Name: suite, Made: now}
 	p.read(files)
 	if len(p.Turns) == 0 && len(p.Faults) == 0 {
-		return fmt.Errorf("%w: %s", ErrNoSuite, suite)
+		return fmt.Errorf("%w: %s", ErrNoHistory, suite)
 	}
 	return render(w, "suite", p)
 }
@@ -77,7 +77,8 @@ func (p *suitePage) read(files *tree) {
 	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(b.Name(), a.Name()) })
 	for _, entry := range entries {
 		name := entry.Name()
-		if !strings.HasSuffix(name, ".json") || strings.HasPrefix(name, ".") || len(p.Turns) == mostTurns {
+		id, isTurn := strings.CutSuffix(name, ".json")
+		if !isTurn || runs.CheckTurn(id) != nil || len(p.Turns) == mostTurns {
 			continue
 		}
 		var turn runs.SuiteTurn
