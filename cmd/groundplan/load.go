@@ -114,6 +114,11 @@ func resolved(doc *pipelines.Document) (r pipelines.Resolved, cells []map[string
 
 // rootOf is the repository root that a file was read under: its path without what the bundle calls it.
 func rootOf(file string, doc *pipelines.Document) (string, error) {
+	return rootAbove(file, doc.Bundle().File)
+}
+
+// rootAbove is the folder in which a file has the path rest, with forward slashes.
+func rootAbove(file, rest string) (string, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return "", err
@@ -121,7 +126,7 @@ func rootOf(file string, doc *pipelines.Document) (string, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	rest := string(filepath.Separator) + filepath.FromSlash(doc.Bundle().File)
+	rest = string(filepath.Separator) + filepath.FromSlash(rest)
 	root, ok := strings.CutSuffix(path, rest)
 	if !ok {
 		return "", fmt.Errorf("%s was read as %s: its repository root can't be told", path, rest)

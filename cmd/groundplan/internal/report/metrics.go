@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,9 +44,14 @@ func Groups(t *terminal.Terminal, groups map[string]runs.Group) string {
 	return t.Table(rows)
 }
 
-// Runs is a table of runs, newest first as given.
+// Runs is a table of runs, newest first as given. It has a column for suites where a run is one's.
 func Runs(t *terminal.Terminal, records []runs.Record, now time.Time) string {
-	rows := [][]terminal.Cell{head("RUN", "VERDICT", "PIPELINE", "STARTED", ">TIME", "NOTE")}
+	suites := slices.ContainsFunc(records, func(r runs.Record) bool { return r.Suite != "" })
+	titles := []string{"RUN", "VERDICT", "PIPELINE"}
+	if suites {
+		titles = append(titles, "SUITE")
+	}
+	rows := [][]terminal.Cell{head(append(titles, "STARTED", ">TIME", "NOTE")...)}
 	for _, rec := range records {
 		mark, style := progress.Glyph(rec.Verdict)
 		word := string(rec.Verdict)
@@ -60,11 +66,14 @@ func Runs(t *terminal.Terminal, records []runs.Record, now time.Time) string {
 		if rec.Verdict != "passed" {
 			note = reason(rec)
 		}
-		rows = append(rows, []terminal.Cell{
-			terminal.Text(rec.ID), {Text: mark + " " + word, Style: style}, terminal.Text(rec.Pipeline),
+		row := []terminal.Cell{terminal.Text(rec.ID), {Text: mark + " " + word, Style: style}, terminal.Text(rec.Pipeline)}
+		if suites {
+			row = append(row, terminal.Text(rec.Suite))
+		}
+		rows = append(rows, append(row,
 			terminal.Text(rec.Started.Local().Format("2006-01-02 15:04:05")),
-			right(took(rec.Started, ended)), {Text: note, Style: terminal.Dim},
-		})
+			right(took(rec.Started, ended)), terminal.Cell{Text: note, Style: terminal.Dim},
+		))
 	}
 	return t.Table(rows)
 }
