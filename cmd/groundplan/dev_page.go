@@ -70,22 +70,37 @@ func (s pageServices) Temporal() string { return s.session.Info().TemporalUI }
 
 // unknown is an error in the page's words.
 func unknown(err error) error {
-	if errors.Is(err, worker.ErrUnknown) {
+	if errors.Is(err, worker.ErrUnknown) || errors.Is(err, worker.ErrNoSuite) {
 		return fmt.Errorf("%w: %w", page.ErrUnknown, err)
 	}
 	return err
 }
 
-func (s pageServices) Suites(context.Context) ([]page.Suite, error) { return nil, nil }
-
-func (s pageServices) Trigger(_ context.Context, suite string) error {
-	return fmt.Errorf("%w: suite %s has no schedule", page.ErrUnknown, suite)
+func (s pageServices) Suites(ctx context.Context) ([]page.Suite, error) {
+	all, err := s.session.Suites(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]page.Suite, 0, len(all))
+	for _, suite := range all {
+		when := suite.Schedule.Cron
+		if suite.Schedule.Timezone != "" {
+			when += ", " + suite.Schedule.Timezone
+		}
+		list = append(list, page.Suite{Name: suite.Name, When: when, Next: suite.Next, Paused: suite.Paused, Note: suite.Note})
+	}
+	return list, nil
 }
 
-func (s pageServices) Pause(ctx context.Context, suite, _ string) error {
-	return s.Trigger(ctx, suite)
+func (s pageServices) Trigger(ctx context.Context, suite string) error {
+	_, err := s.session.TriggerSuite(ctx, suite, "")
+	return unknown(err)
+}
+
+func (s pageServices) Pause(ctx context.Context, suite, note string) error {
+	return unknown(s.session.PauseSuite(ctx, suite, note))
 }
 
 func (s pageServices) Unpause(ctx context.Context, suite string) error {
-	return s.Trigger(ctx, suite)
+	return unknown(s.session.UnpauseSuite(ctx, suite, ""))
 }

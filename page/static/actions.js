@@ -45,7 +45,7 @@ function resume(head, stages) {
   if (head.verdict !== "passed") from.add(new Option("from what did not pass", ""));
   if (!head.matrix) for (const s of stages.slice(0, 1000)) if (s) from.add(new Option("from " + s.name, s.name));
   if (!from.options.length) return [];
-  return [button("Resume", "main", () => wish(head.id, "resume", { from: from.value }, "The run goes on.")), from];
+  return [button("Resume", head.verdict === "passed" ? "" : "main", () => wish(head.id, "resume", { from: from.value }, "The run goes on.")), from];
 }
 
 function hold(head) {
