@@ -78,6 +78,7 @@ func resourceMetrics(run Run, each func(*metricspb.ResourceMetrics) error) error
 	for _, s := range run.Series {
 		if len(list) == 0 || list[len(list)-1].Name != valid(s.Metric) {
 			list = append(list, newMetric(s.Metric, kinds[s.Metric]))
+			size += proto.Size(list[len(list)-1])
 		}
 		size += addPoint(list[len(list)-1], run, s)
 		if size > requestBytes {
