@@ -36,13 +36,13 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 			GroundLocal:      local.New(local.Options{Home: config.Home, Redis: config.Redis, Log: config.Log}),
 			GroundKubernetes: cluster,
 		},
-		Builder:       artifacts.New(config.Home.Artifacts()),
-		Versions:      Versions(),
+		Builder:  artifacts.New(config.Home.Artifacts()),
+		Versions: Versions(),
 		Elasticsearch: elasticsearch.Server{
 			URL: config.Elasticsearch, APIKey: config.ElasticsearchKey, User: config.ElasticsearchUser, Password: config.ElasticsearchPassword,
 			CA: config.ElasticsearchCA,
 		},
-		Exports:       export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
+		Exports: export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
 	})
 	activities.RegisterSuites(registry, &activities.Suites{
 		Home: config.Home, Secrets: notify.Secrets{Home: config.Home, Getenv: os.LookupEnv},

@@ -166,7 +166,7 @@ func judge(b *batch, i *item, a itemAnswer) (again bool, fault error, err error)
 	}
 	r := &refusal{status: a.Status, kind: a.Error.Type, reason: a.Error.text()}
 	switch {
-	case passing(r.status, r.kind), r.status == http.StatusUnauthorized, r.status == http.StatusForbidden, r.status == http.StatusNotFound:
+	case r.passing(), r.account(), r.status == http.StatusNotFound:
 		return true, r, nil
 	case r.status >= 500:
 		if i.faults++; i.faults < mostFaults {

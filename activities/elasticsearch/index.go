@@ -68,7 +68,7 @@ func (c *connection) prepare(ctx context.Context, index string) (target, error) 
 	var t target
 	if err := c.putTemplates(ctx, index); err != nil {
 		var r *refusal
-		if !errors.As(err, &r) || r.status != http.StatusForbidden || blocked(r.status, r.kind) {
+		if !errors.As(err, &r) || !r.account() || r.status != http.StatusForbidden {
 			return t, fmt.Errorf("its templates can't be put: %w", err)
 		}
 		t.note = fmt.Sprintf("the account may not put the index templates (%s): the fields of %s are what somebody else made them", r.reason, index)
@@ -169,7 +169,7 @@ func (c *connection) look(ctx context.Context, index string) (*target, error) {
 
 func (c *connection) uuid(ctx context.Context, index string) (string, error) {
 	answer, err := c.ask(ctx, http.MethodGet, "/"+index+"/_settings/index.uuid", nil)
-	if r := (*refusal)(nil); errors.As(err, &r) && r.status == http.StatusForbidden && !blocked(r.status, r.kind) {
+	if r := (*refusal)(nil); errors.As(err, &r) && r.account() {
 		return "", nil // it may be written to and not be looked at
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -31,6 +30,15 @@ func (p *pace) taken() {
 	p.answers, p.newest = true, time.Now()
 }
 
+// answered notes that the server is there.
+func (p *pace) answered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.answers {
+		p.answers, p.newest = true, time.Now()
+	}
+}
+
 // left is how much longer the server may take nothing.
 func (p *pace) left() time.Duration {
 	p.mu.Lock()
@@ -42,23 +50,37 @@ func (p *pace) left() time.Duration {
 	return patience - time.Since(p.newest)
 }
 
+// final is a trouble when what went wrong will go wrong again; nil when it may pass.
+func final(why error) error {
+	var t trouble
+	var r *refusal
+	switch {
+	case errors.As(why, &t):
+		return t
+	case !errors.As(why, &r):
+		if lasting(why) {
+			return trouble{why}
+		}
+	case r.account():
+		return trouble{fmt.Errorf("it refuses the account, or what the account may do: %w", why)}
+	case !r.passing() && r.status < 500:
+		return trouble{why}
+	}
+	return nil
+}
+
 // wait waits before the next try, longer each time, and returns a trouble when another try has no sense: the server says so,
 // or nothing has been taken for too long.
 func (p *pace) wait(ctx context.Context, try int, why error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var r *refusal
-	said := errors.As(why, &r)
-	switch {
-	case said && (r.status == http.StatusUnauthorized || r.status == http.StatusForbidden) && !blocked(r.status, r.kind):
-		return trouble{fmt.Errorf("it refuses the account, or what the account may do (%w)", why)}
-	case said && !passing(r.status, r.kind) && r.status < 500, !said && lasting(why):
-		return trouble{why}
+	if err := final(why); err != nil {
+		return err
 	}
 	wait := min(p.mostWait, p.leastWait<<min(try, 16))
 	wait = wait/2 + rand.N(wait/2+1) // so that senders, and workers, don't come back together
-	if said {
+	if r := (*refusal)(nil); errors.As(why, &r) {
 		wait = max(wait, min(r.after, p.patience/2))
 	}
 	if left := p.left(); wait > left {

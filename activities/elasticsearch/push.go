@@ -88,13 +88,14 @@ func (s Server) Push(ctx context.Context, order Order, report func(note string))
 }
 
 func (s Server) push(ctx context.Context, order Order, l limits, report func(note string)) (Outcome, error) {
-	conn, err := s.connect()
+	p := &push{limits: l, Order: order, folder: order.Folder, report: report, groups: map[string]bool{}, refused: refusals{path: order.Folder.Refused()}}
+	p.pace = newPace(l, p.tell)
+	conn, err := s.connect(p.pace)
 	if err != nil {
 		return Outcome{Reason: fmt.Sprintf("the logs can't be pushed: %v", err)}, nil
 	}
 	defer conn.close()
-	p := &push{limits: l, Order: order, folder: order.Folder, conn: conn, report: report, groups: map[string]bool{}, refused: refusals{path: order.Folder.Refused()}}
-	p.pace = newPace(l, p.tell)
+	p.conn = conn
 	bounded, cancel := context.WithDeadlineCause(ctx, beforeDeadline(order.Input.Deadline), errNoTime)
 	defer cancel()
 	err = p.all(bounded)
@@ -162,17 +163,11 @@ func (p *push) begin() error {
 
 // prepare finds out what is there, and what is still to be done.
 func (p *push) prepare(ctx context.Context) error {
-	for try := 0; ; try++ {
-		var err error
-		if p.target, err = p.conn.prepare(ctx, p.Index); err == nil {
-			break
-		}
-		if err := p.pace.wait(ctx, try, err); err != nil {
-			return err
-		}
+	var err error
+	if p.target, err = p.conn.prepare(ctx, p.Index); err != nil {
+		return asTrouble(ctx, err)
 	}
 	p.pace.taken()
-	var err error
 	if p.state, err = readState(p.folder, p.conn.host, p.Index, outputsOf(p.Input.Stages)); err != nil {
 		return err
 	}
@@ -238,20 +233,26 @@ func (p *push) send(ctx context.Context) error {
 // same makes sure that the index is still the one that was filled: somebody may have removed it meanwhile, and the server
 // have made another.
 func (p *push) same(ctx context.Context) error {
-	for try := 0; ; try++ {
-		found, err := p.conn.look(ctx, p.Index)
-		if err != nil {
-			if err := p.pace.wait(ctx, try, err); err != nil {
-				return err
-			}
-			continue
-		}
-		if found == nil || found.identity != p.state.Identity && !slices.Contains(found.backing, p.state.Identity) {
-			p.state.rewind()
-			return trouble{errors.New("somebody removed the index while it was filled")}
-		}
-		return nil
+	found, err := p.conn.look(ctx, p.Index)
+	if err != nil {
+		return asTrouble(ctx, err)
 	}
+	if found == nil || found.identity != p.state.Identity && !slices.Contains(found.backing, p.state.Identity) {
+		p.state.rewind()
+		return trouble{errors.New("somebody removed the index while it was filled")}
+	}
+	return nil
+}
+
+// asTrouble is what came of asking the server something.
+func asTrouble(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if t := final(err); t != nil {
+		return t
+	}
+	return trouble{err}
 }
 
 // commit notes that a batch is done with; batches come in order.

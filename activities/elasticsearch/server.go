@@ -48,10 +48,11 @@ type connection struct {
 	client    *client.BaseClient
 	transport *http.Transport
 	host      string
+	pace      *pace
 }
 
 // connect prepares a connection; nothing is sent.
-func (s Server) connect() (*connection, error) {
+func (s Server) connect(p *pace) (*connection, error) {
 	at, err := url.Parse(s.URL)
 	if err != nil || at.Host == "" {
 		return nil, errors.New("the URL of Elasticsearch can't be read") // it may hold a password
@@ -78,7 +79,7 @@ func (s Server) connect() (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connection to Elasticsearch at %s: %w", at.Host, err)
 	}
-	return &connection{client: c, transport: transport, host: at.Host}, nil
+	return &connection{client: c, transport: transport, host: at.Host, pace: p}, nil
 }
 
 func authorities(path string) (*x509.CertPool, error) {
@@ -119,7 +120,8 @@ func (c *connection) do(ctx context.Context, method, path string, body []byte, h
 	return response.StatusCode, response.Header.Get("Retry-After"), answer, nil
 }
 
-// ask is do for one of the requests that aren't bulk; what the server refuses is a *refusal.
+// ask is do for one of the requests that aren't bulk, until there is an answer: it waits for a server that is away or busy
+// as long as the pace allows. What the server refuses for good is a *refusal.
 func (c *connection) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
 	var content []byte
 	if body != nil {
@@ -128,14 +130,23 @@ func (c *connection) ask(ctx context.Context, method, path string, body any) ([]
 			return nil, err
 		}
 	}
-	status, after, answer, err := c.do(ctx, method, path, content, nil)
-	if err != nil {
-		return nil, err
+	for try := 0; ; try++ {
+		status, after, answer, err := c.do(ctx, method, path, content, nil)
+		if err == nil && status < 300 {
+			c.pace.answered()
+			return answer, nil
+		}
+		if err == nil {
+			r := refused(status, after, answer)
+			if !r.passing() {
+				return nil, r
+			}
+			err = r
+		}
+		if err := c.pace.wait(ctx, try, err); err != nil {
+			return nil, err
+		}
 	}
-	if status >= 300 {
-		return nil, refused(status, after, answer)
-	}
-	return answer, nil
 }
 
 // plain is an error without the URL that net/http puts before it.
@@ -215,17 +226,22 @@ func refused(status int, after string, answer []byte) *refusal {
 
 // blocked says whether the server takes nothing because its disk is full or somebody has locked the index: that ends
 // without groundplan's doing, if not soon.
-func blocked(status int, kind string) bool {
-	return kind == "cluster_block_exception" || status == http.StatusInsufficientStorage
+func (r *refusal) blocked() bool {
+	return r.kind == "cluster_block_exception" || r.status == http.StatusInsufficientStorage
 }
 
-// passing says whether the same request may be taken later.
-func passing(status int, kind string) bool {
-	switch status {
+// passing says whether the same may be taken later.
+func (r *refusal) passing() bool {
+	switch r.status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusRequestTimeout:
 		return true
 	}
-	return blocked(status, kind)
+	return r.blocked()
+}
+
+// account says whether it is about who asks.
+func (r *refusal) account() bool {
+	return (r.status == http.StatusUnauthorized || r.status == http.StatusForbidden) && !r.blocked()
 }
 
 // lasting says whether an error on the way to the server will be the same next time: its certificate, or what it is.
