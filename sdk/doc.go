@@ -18,7 +18,8 @@
 //	}
 //
 // Instances work together through the sync service: states, which they signal and wait for (Run.Signal, Run.Barrier),
-// and topics, which they publish to and read from the first item on (Topic). What they measure goes to Run.Results.
+// and topics, which they publish to and read from the first item on (Topic). What they measure goes to Run.Results, and
+// what they did when, as spans of traces, is noted by Run.Span.
 //
 // The same program runs under Testground: it reads that environment and speaks that protocol.
 package sdk

@@ -148,3 +148,29 @@ func ExampleRun_Go() {
 	})
 	// Output: exit status 1
 }
+
+// A span of one instance goes on in another: what belongs together is one trace.
+func ExampleRun_Span() {
+	const questions sdk.Topic[string] = "questions"
+	together(2, `{}`, func(ctx context.Context, run *sdk.Run) (err error) {
+		if run.GlobalSeq == 1 {
+			ctx, span := run.Span(ctx, "lookup", sdk.Attr("key", "k1"))
+			defer func() { span.End(err) }()
+			_, err = questions.Publish(ctx, run, span.Traceparent())
+			return err
+		}
+		asked, err := questions.Collect(ctx, run, 1)
+		if err != nil {
+			return err
+		}
+		ctx, err = sdk.ContinueTrace(ctx, asked[0])
+		if err != nil {
+			return err
+		}
+		_, span := run.Span(ctx, "answer")
+		span.Event("found")
+		span.End(nil)
+		return nil
+	})
+	// Output:
+}

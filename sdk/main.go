@@ -28,6 +28,7 @@ type Run struct {
 	// Results are the metrics of the run; Diagnostics are kept beside them and are not summarised.
 	Results, Diagnostics *Metrics
 
+	traces   *tracer
 	conn     *connection
 	journal  *journal
 	profiles *profiles
@@ -81,7 +82,7 @@ func (r *Run) play(body Case, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "panic: %v\n\n%s\n", outcome, stack)
 	}
 	// What was measured is on disk before anybody hears of the outcome: a runner may end the instance upon that.
-	written := errors.Join(r.profiles.end(), r.Results.close(), r.Diagnostics.close())
+	written := errors.Join(r.profiles.end(), r.Results.close(), r.Diagnostics.close(), r.traces.close())
 	if outcome == nil && written != nil {
 		outcome = fmt.Errorf("writing the outputs: %w", written)
 	}
@@ -111,6 +112,7 @@ func open(env Environment, stdout io.Writer) (*Run, error) {
 	if run.profiles, err = takeProfiles(env.Outputs, env.wanted); err != nil {
 		return nil, errors.Join(err, run.Results.close(), run.Diagnostics.close(), run.journal.close())
 	}
+	run.traces = newTracer(&run.Environment)
 	run.conn = connect(env.sync, reachIn)
 	return run, nil
 }
