@@ -9,15 +9,15 @@ import (
 
 // resolveStages works out the stages, or with Only the ones that are kept.
 func (r *resolver) resolveStages() []Stage {
-	d := r.doc
-	keep := func(int) bool { return true }
-	if only := d.byName[d.files.bundle.Only]; only != nil {
-		keep = func(i int) bool { return i == only.index || only.before.has(i) }
-	}
+	kept := r.doc.kept()
 	var all []Stage
-	for i, n := range d.stages {
-		if keep(i) && !r.faults.full() {
-			all = append(all, r.resolveStage(n))
+	for i, n := range r.doc.stages {
+		if kept.has(i) && !r.faults.full() {
+			one := r.resolveStage(n)
+			for _, need := range r.doc.needed(n, kept) {
+				one.Needs = append(one.Needs, r.doc.stages[need].name)
+			}
+			all = append(all, one)
 		}
 	}
 	return all
@@ -37,9 +37,6 @@ func (r *resolver) resolveStage(n *stageNode) Stage {
 		out.HoldFor = get(r, in, s.holdFor, DefaultHoldFor)
 	} else if s.holdFor.written() && s.onFailure.expr == nil {
 		r.tainted = true
-	}
-	for _, need := range n.needs {
-		out.Needs = append(out.Needs, r.doc.stages[need].name)
 	}
 	switch {
 	case s.has("build"):
