@@ -154,7 +154,7 @@ func (s *Store) find(digest string) string {
 // obtain returns the artifact's file: the one that is there, or the one that fill puts into the folder it is given. At
 // most one process makes an artifact at a time; others wait for it.
 func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs json.RawMessage, fill func(folder string) error) (path string, cached bool, err error) {
-	if path = s.find(digest); path != "" {
+	if path = s.find(digest); path != "" && s.use(digest) {
 		return path, true, nil
 	}
 	unlock, err := lock(ctx, s.lockPath(digest), func() {
@@ -164,7 +164,7 @@ func (s *Store) obtain(ctx context.Context, order Order, digest string, inputs j
 		return "", false, fmt.Errorf("locking artifact %s: %w", digest, err)
 	}
 	defer unlock()
-	if path = s.find(digest); path != "" {
+	if path = s.find(digest); path != "" && s.use(digest) {
 		return path, true, nil
 	}
 	if err := s.sweep(digest); err != nil {

@@ -93,3 +93,16 @@ func (f Finding) String() string {
 	}
 	return fmt.Sprintf("%s is %.4g instead of %.4g (%s, where %v is tolerated; p = %.2g)", f.Figure, f.After, f.Before, change, f.Tolerance, f.P)
 }
+
+// Kind is what a run has in common with those that it may be compared with: two ended runs with figures are comparable
+// when their kinds are the same.
+func Kind(r runs.Record) string {
+	values := func(m map[string]any) string {
+		var text strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			fmt.Fprintf(&text, "%q=%q ", name, fmt.Sprint(m[name]))
+		}
+		return text.String()
+	}
+	return fmt.Sprintf("%s on %s %swith %s", r.Pipeline, r.Ground, values(r.Parameters), values(r.Cell))
+}
