@@ -4,8 +4,10 @@ import (
 	"html/template"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/groundplan/groundplan/activities/comparison"
+	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/report/plot"
 	"github.com/groundplan/groundplan/runs"
 )
@@ -23,7 +25,7 @@ type compared struct {
 // finding is a figure in both.
 type finding struct {
 	Figure, Before, After, Change, Interval, Effect, P, Tolerance string
-	Judgement                                                     string
+	Judgement, Class                                              string
 	Values                                                        [2]int
 	Lane                                                          template.HTML
 }
@@ -53,7 +55,7 @@ func (m *material) compared() *compared {
 		row := finding{
 			Figure: clean(f.Figure, 120), Before: unit.Format(f.Before), After: unit.Format(f.After), Change: plot.Percent(f.Change),
 			Effect: plot.Number.Format(f.Effect), P: probability(f.P), Tolerance: f.Tolerance.String(), Judgement: clean(string(f.Judgement), 20),
-			Values: f.Values, Lane: forest(f, reach),
+			Class: judged(f.Judgement), Values: f.Values, Lane: forest(f, reach),
 		}
 		if f.Before != 0 && f.Low != f.High {
 			row.Interval = plot.Percent(f.Low/math.Abs(f.Before)) + " to " + plot.Percent(f.High/math.Abs(f.Before))
@@ -106,9 +108,22 @@ func forest(f comparison.Finding, reach float64) template.HTML {
 	return plot.Lane(parts...)
 }
 
+// judged is the look of a judgement's badge.
+func judged(j comparison.Judgement) string {
+	switch j {
+	case comparison.Regressed:
+		return string(stage.Failed)
+	case comparison.Better:
+		return string(stage.Passed)
+	case comparison.Different:
+		return string(stage.Invalid)
+	}
+	return string(j)
+}
+
 func probability(p float64) string {
 	if p < 0.0001 {
 		return "< 0.0001"
 	}
-	return plot.Number.Format(p)
+	return strconv.FormatFloat(p, 'g', 2, 64)
 }

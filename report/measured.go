@@ -1,9 +1,11 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/groundplan/groundplan/pipelines"
@@ -15,7 +17,7 @@ const (
 	mostMetrics = 200
 	mostRows    = 60
 	// fewestValues is how many values make a distribution worth drawing.
-	fewestValues = 3
+	fewestValues = 5
 )
 
 // measured is the part about metrics.
@@ -26,15 +28,21 @@ type measured struct {
 	Source string
 }
 
+// Drawn says that a distribution was.
+func (p *measured) Drawn() bool {
+	return slices.ContainsFunc(p.Metrics, func(m metric) bool { return m.Chart != "" })
+}
+
 // metric is one of them, with a row per group and phase.
 type metric struct {
 	Name   string
 	Anchor string
 	Chart  template.HTML
-	Of     string // what a curve counts: values, or medians of instances
-	Legend []legendRow
-	Rows   []summaryRow
-	More   int
+	// Medians says that the curves are of instances' medians and not of all values.
+	Medians bool
+	Legend  []legendRow
+	Rows    []summaryRow
+	More    int
 }
 
 // legendRow is a curve's name.
@@ -95,11 +103,24 @@ func (m *material) measured() *measured {
 			break
 		}
 		x := metric{Name: clean(name, 120), Anchor: fmt.Sprintf("metric-%d", i+1)}
-		x.Rows, x.More = summaries(plot.UnitOf(name), of[name])
+		x.Rows, x.More = summaries(plot.UnitOf(name), sparse(of[name]))
 		m.draw(&x, name, r)
 		part.Metrics = append(part.Metrics, x)
 	}
 	return part
+}
+
+// sparse leaves out the rows of all groups together that are those of a single one.
+func sparse(rows []summaryRow) []summaryRow {
+	groups := map[string]int{}
+	for _, r := range rows {
+		if r.Group != "" {
+			groups[r.Phase]++
+		}
+	}
+	rows = slices.DeleteFunc(rows, func(r summaryRow) bool { return r.Group == "" && groups[r.Phase] == 1 })
+	slices.SortStableFunc(rows, func(a, b summaryRow) int { return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Phase, b.Phase)) })
+	return rows
 }
 
 // source says what was read, where that isn't all.
@@ -119,14 +140,13 @@ func (r results) source() string {
 // single instances.
 func (m *material) draw(x *metric, name string, r results) {
 	var curves []plot.Curve
-	x.Of = "values"
 	for _, g := range m.census.groups {
 		if values := r.values[g.name][name]; len(values) >= fewestValues {
 			curves = append(curves, curve(clean(g.name, 63), values))
 		}
 	}
 	if len(curves) == 0 {
-		x.Of = "instances, each by its median"
+		x.Medians = true
 		for _, g := range m.census.groups {
 			if medians := medians(m.samples[g.name+"."+name]); len(medians) >= fewestValues {
 				curves = append(curves, curve(clean(g.name, 63), medians))
@@ -187,6 +207,9 @@ func summaries(unit plot.Unit, rows []summaryRow) (shown []summaryRow, more int)
 		values = append(values, r.summary.Min, r.summary.Max)
 	}
 	scale := plot.NewScale(values)
+	if !scale.Log() { // a length then means what it looks like
+		scale = plot.NewScale(append(values, 0))
+	}
 	for _, r := range rows {
 		s := r.summary
 		r.Group, r.Phase = clean(r.Group, 63), clean(r.Phase, 80)

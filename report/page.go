@@ -51,6 +51,9 @@ func (p *page) title() string {
 	return strings.Join([]string{p.State, cmp.Or(p.Pipeline, p.ID), p.ID}, " · ")
 }
 
+// Long says that the sentence is too long for large letters.
+func (p *page) Long() bool { return len(p.Sentence) > 140 }
+
 // Parts are those that the page has.
 func (p *page) Parts() []part {
 	var list []part
@@ -92,9 +95,11 @@ func runPage(m *material, now time.Time) *page {
 	p.Facts = m.facts(now)
 	p.Trouble = m.trouble()
 	p.Cells = m.cells()
-	p.Stages, p.Axis = m.stages(now)
+	if len(p.Cells) == 0 { // a matrix has no stages and instances of its own
+		p.Stages, p.Axis = m.stages(now)
+		p.Instances = m.instances()
+	}
 	p.Events, p.MoreEvents = m.happened()
-	p.Instances = m.instances()
 	p.Metrics = m.measured()
 	p.Networks = m.networks()
 	p.Resources = m.resources()

@@ -103,9 +103,9 @@ func lasted(d time.Duration) string {
 	case d < 0:
 		return "–" + lasted(-d)
 	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
+		return fmt.Sprintf("%d µs", d.Microseconds())
 	case d < time.Second:
-		return d.Round(time.Millisecond).String()
+		return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
 	case d < time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Hour:

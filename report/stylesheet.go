@@ -58,6 +58,7 @@ section > h2 { border-top: 1px solid var(--line); padding-top: .9rem; margin-bot
 .badge.passed { color: var(--passed); background: var(--passed-wash); } .badge.passed::before { content: "✔\00a0" / ""; }
 .badge.failed { color: var(--failed); background: var(--failed-wash); } .badge.failed::before { content: "✘\00a0" / ""; }
 .badge.invalid { color: var(--invalid); background: var(--invalid-wash); } .badge.invalid::before { content: "⚠\FE0E\00a0" / ""; }
+.badge.same::before { content: "=\00a0" / ""; } .badge.untested::before { content: "?\00a0" / ""; }
 .badge.cancelled::before { content: "■\00a0" / ""; }
 .badge.running { color: var(--running); background: var(--running-wash); } .badge.running::before { content: "●\00a0" / ""; }
 .badge.holding { color: var(--invalid); background: var(--invalid-wash); } .badge.holding::before { content: "‖\00a0" / ""; }

@@ -88,7 +88,10 @@ func (m *material) trouble() *trouble {
 			}
 		}
 	}
-	if m.record.Verdict == stage.Passed || len(t.Stages)+len(t.Clusters)+len(t.Broken)+len(t.Links) == 0 {
+	if len(t.Stages) == 1 && strings.Contains(m.record.Reason, t.Stages[0].Reason) {
+		t.Stages = nil // it stands above, in large letters
+	}
+	if m.record.Verdict == stage.Passed || len(t.Logs)+len(t.Regressed)+len(t.Stages)+len(t.Clusters)+len(t.Broken)+len(t.Links) == 0 {
 		return nil
 	}
 	return t

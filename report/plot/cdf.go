@@ -81,7 +81,7 @@ func (d *drawing) frame(x axis, unit Unit) {
 	d.add(`"/></g><g class="label">`)
 	end := math.Inf(-1)
 	for _, t := range ticks {
-		text, at := unit.Format(t), x.at(t)
+		text, at := unit.tick(t), x.at(t)
 		half := float64(len([]rune(text))) * charWidth / 2
 		at = min(at, width-half-1)
 		if at-half < end+6 {

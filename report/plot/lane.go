@@ -57,8 +57,8 @@ func place(share float64) float64 {
 // Scale is one axis for several lanes.
 type Scale struct{ axis }
 
-// NewScale covers values, logarithmic where they span decades.
-func NewScale(values []float64) Scale { return Scale{newAxis(values, 0, 1)} }
+// NewScale covers values, logarithmic where they span decades. At both ends there is room for a dot.
+func NewScale(values []float64) Scale { return Scale{newAxis(values, 0.012, 0.988)} }
 
 // At is the place of a value, from 0 to 1.
 func (s Scale) At(v float64) float64 { return s.at(v) }

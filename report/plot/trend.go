@@ -29,7 +29,7 @@ func Trend(title, description string, unit Unit, turns []Turn) template.HTML {
 	}
 	d.add(`</g><g class="label">`)
 	for _, t := range ticks {
-		d.text(plotLeft+10, y.at(t)+4, "end", unit.Format(t))
+		d.text(plotLeft+10, y.at(t)+4, "end", unit.tick(t))
 	}
 	d.text(plotLeft+14, plotBottom+17, "start", "oldest")
 	d.text(plotRight, plotBottom+17, "end", "newest")

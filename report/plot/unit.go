@@ -62,14 +62,19 @@ func (u Unit) Format(v float64) string {
 	case v == 0:
 		return "0 " + zeroUnit(u)
 	}
-	of := steps[u][0]
-	for _, s := range steps[u] {
-		// What would be rounded up to the next size is written in that.
-		if math.Abs(v) >= s.size*0.9995 {
+	of := u.step(v)
+	return digits(v/of.size) + " " + of.name
+}
+
+// step is the size in which a value is written: what would be rounded up to the next one is written in that.
+func (u Unit) step(v float64) step {
+	of := step{1, ""}
+	for i, s := range steps[u] {
+		if i == 0 || math.Abs(v) >= s.size*0.9995 {
 			of = s
 		}
 	}
-	return digits(v/of.size) + " " + of.name
+	return of
 }
 
 func zeroUnit(u Unit) string {
@@ -77,6 +82,23 @@ func zeroUnit(u Unit) string {
 		return "s"
 	}
 	return steps[u][0].name
+}
+
+// tick writes a round value with as many digits as it has.
+func (u Unit) tick(v float64) string {
+	if v == 0 || u == Number && (math.Abs(v) >= 1e6 || math.Abs(v) < 1e-4) {
+		return u.Format(v)
+	}
+	of := u.step(v)
+	places := 0
+	for scaled := v / of.size; places < 6 && math.Abs(scaled-math.Round(scaled)) > 1e-6*math.Abs(scaled); places++ {
+		scaled *= 10
+	}
+	text := strconv.FormatFloat(v/of.size, 'f', places, 64)
+	if places == 0 {
+		text = thousands(text)
+	}
+	return strings.TrimSpace(text + " " + of.name)
 }
 
 // digits writes about three of them, and whole numbers up to a million as they are.
