@@ -26,15 +26,16 @@ export function show(element, text) {
   element.hidden = !text;
 }
 
-// badge is a verdict, or a status: its colour, its sign and its word.
+// badge is a verdict, or a status: its colour, its sign and its word. A word that is neither is only said.
 export function badge(word) {
+  if (!words.has(word)) return el("span", { class: "dim" }, word);
   return el("span", { class: "badge " + known(word) }, word);
 }
 
 const words = new Set(["passed", "failed", "invalid", "cancelled", "skipped", "running", "holding"]);
 
 // known is the class of a word; a word that nobody knows has none.
-export const known = (word) => (words.has(word) ? word : "cancelled");
+export const known = (word) => (words.has(word) ? word : "");
 
 // options fills a select, and keeps what is chosen where it is still there.
 export function options(select, values, label = (v) => v, fixed = 0) {

@@ -28,10 +28,10 @@ export function moment(text) {
 }
 
 const full = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
-const short = new Intl.DateTimeFormat("sv-SE", { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" });
 
 export const date = (when) => (when === undefined ? "" : full.format(when));
-export const shortDate = (when) => (when === undefined ? "" : short.format(when));
+// shortDate is without year and seconds: "03-09 02:00".
+export const shortDate = (when) => date(when).slice(5, 16);
 
 // clock is the time of day with milliseconds.
 export function clock(when) {

@@ -155,12 +155,13 @@ function drawInstances() {
   byId("tally").replaceChildren(...Object.keys(outcomes).filter((l) => total[l]).map((l) => el("span", {}, el("i", { class: "i-" + (/[a-z]/.test(l) ? l : "n") }), `${total[l].toLocaleString("en")} ${outcomes[l]}`)));
   const letters = Object.keys(outcomes).filter((l) => total[l]);
   byId("groups").replaceChildren(
-    el("caption", {}, shown ? `How instances ended in stage ${shown}` : "No instance has ended yet"),
+    el("caption", {}, shown ? `How instances ended in stage ${shown}` : head.status === "ended" ? "No instance was run" : "No instance has ended yet"),
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Group"), el("th", { class: "n", scope: "col" }, "instances"), ...letters.map((l) => el("th", { class: "n", scope: "col" }, outcomes[l])),
       ...(head.figures ? ["peak memory", "CPU"].map((t) => el("th", { class: "n", scope: "col" }, t)) : []))),
     el("tbody", {}, ...groups.slice(0, 200).map((g, i) => el("tr", {}, el("th", { scope: "row" }, g.name), el("td", { class: "n" }, g.instances.toLocaleString("en")),
       ...letters.map((l) => el("td", { class: "n" }, (sums[i]?.[l] ?? 0).toLocaleString("en"))),
       ...(head.figures ? [bytes(head.figures[g.name]?.peakMemory?.max), duration(head.figures[g.name]?.cpu?.max)].map((t) => el("td", { class: "n" }, t)) : [])))));
+  byId("gridstage").parentElement.hidden = !known.size;
   byId("grid").setAttribute("aria-label", `${count(groups.reduce((n, g) => n + g.instances, 0), "instance")}${shown ? " in stage " + shown : ""}: ` +
     (letters.map((l) => `${total[l]} ${outcomes[l]}`).join(", ") || "none has ended") + ". Arrow keys move, n goes to the next that did not succeed, Enter shows it.");
   drawFailures(groups);
