@@ -77,9 +77,16 @@ func play(t *testing.T, s story) string {
 	for _, a := range s.actions {
 		env.RegisterDelayedCallback(func() { c.act(a) }, a.at)
 	}
-	if s.matrix != nil {
+	switch {
+	case s.suite != nil:
+		if err := env.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(
+			temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime").ValueSet(epoch))); err != nil {
+			t.Fatal(err)
+		}
+		env.ExecuteWorkflow(WorkflowSuite, *s.suite)
+	case s.matrix != nil:
 		env.ExecuteWorkflow(WorkflowMatrix, *s.matrix)
-	} else {
+	default:
 		env.ExecuteWorkflow(WorkflowPipeline, s.in)
 	}
 	if !env.IsWorkflowCompleted() {
@@ -152,8 +159,11 @@ func (c *course) listen() {
 // name says which activity was asked what.
 func (c *course) name(info *activity.Info, args converter.EncodedValues) string {
 	prefix := ""
-	if id := info.WorkflowExecution.ID; strings.HasPrefix(id, testRun.ID+".") {
+	if id := info.WorkflowExecution.ID; strings.HasPrefix(id, testRun.ID+".") || strings.HasPrefix(id, testSuite+".") {
 		prefix = id + "/"
+	}
+	if strings.HasPrefix(info.ActivityType.Name, "suite-") {
+		return nameOfSuite(info.ActivityType.Name, args)
 	}
 	switch name := info.ActivityType.Name; name {
 	case stage.ActivityRecord:
@@ -227,6 +237,7 @@ func (c *course) script() {
 	register(stage.ActivityRecord, func(context.Context, stage.Record) error { return nil })
 	register(stage.ActivityTake, func(context.Context, stage.Take) error { return nil })
 	register(stage.ActivityResolve, func(context.Context, stage.Resolve) (pipelines.Resolved, error) { return c.s.in.Pipeline, nil })
+	suiteActivities(register, c.s.in.Pipeline)
 	c.env.RegisterActivityWithOptions(evaluate, activity.RegisterOptions{Name: stage.ActivityEvaluate})
 	for _, a := range c.s.answers {
 		c.answer(a)
@@ -253,6 +264,10 @@ func (c *course) answer(a answer) {
 		c.env.OnActivity(activity, mock.Anything, mock.MatchedBy(fits)).After(a.takes).Return(reply).Once()
 	}
 	bare := func() error { _, err := reply(a, stage.Input{}); return err }
+	if strings.HasPrefix(name, "suite-") {
+		c.answerSuite(name, a)
+		return
+	}
 	switch name {
 	case stage.ActivityHalt:
 		on(name, func(in stage.Input) bool { return fits(in.Run) }, func(context.Context, stage.Input) error { return bare() })
@@ -385,6 +400,10 @@ func (c *course) tell() string {
 }
 
 func (c *course) tellEnd(text *bytes.Buffer) {
+	if c.s.suite != nil {
+		c.tellTurn(text)
+		return
+	}
 	var out Output
 	err := c.env.GetWorkflowError()
 	var again *workflow.ContinueAsNewError

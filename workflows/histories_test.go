@@ -58,6 +58,16 @@ func TestFiveStagesStaySmall(t *testing.T) {
 	}
 }
 
+// TestSuitesStaySmall bounds what a turn of two pipelines costs the server, beside their runs.
+func TestSuitesStaySmall(t *testing.T) {
+	h := readHistory(t, "testdata/histories/suite.json")
+	if n := len(h.Events); n > 80 {
+		t.Errorf("two pipelines took %d events, and may take 80", n)
+	} else {
+		t.Logf("a turn of two pipelines takes %d events", n)
+	}
+}
+
 func readHistory(t *testing.T, path string) *historypb.History {
 	t.Helper()
 	text, err := os.ReadFile(path)

@@ -74,11 +74,15 @@ func newRecording(t *testing.T, path string, s story) *recording {
 	id := filepath.Base(r.name)
 	for _, a := range s.answers {
 		a.call = strings.Replace(a.call, testRun.ID+".", id+".", 1)
+		a.call = strings.Replace(a.call, testSuite+".", id+".", 1)
 		r.answers = append(r.answers, a)
 	}
 	r.s.in.Run.ID = id
 	if s.matrix != nil {
 		r.s.matrix.Run.ID = id
+	}
+	if s.suite != nil {
+		r.s.suite.Suite.Name = id
 	}
 	return r
 }
@@ -98,6 +102,9 @@ func (r *recording) record() {
 	name, input := WorkflowPipeline, any(r.s.in)
 	if r.s.matrix != nil {
 		name, input = WorkflowMatrix, *r.s.matrix
+	}
+	if r.s.suite != nil {
+		name, input = WorkflowSuite, *r.s.suite
 	}
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
 	defer cancel()
@@ -198,6 +205,7 @@ func (r *recording) register(w worker.Worker) {
 	register(stage.ActivityRecord, func(context.Context, stage.Record) error { return nil })
 	register(stage.ActivityResolve, func(context.Context, stage.Resolve) (pipelines.Resolved, error) { return r.s.in.Pipeline, nil })
 	register(stage.ActivityEvaluate, evaluate)
+	suiteActivities(register, r.s.in.Pipeline)
 }
 
 // stage answers as the story says, heartbeating until then.

@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write the golden courses of the stories
 //
 //	-- scenario --
 //	matrix rtt=20ms,80ms max=2                  makes it a RunMatrix
+//	suite FILE[:continue] … [on=failed,passed]  makes it a RunSuite of these pipelines, and who is told of what
 //	stage NAME KIND [needs=a,b|none] [timeout=1m] [onFailure=hold] [holdFor=1h] [retry=3] [initial=5s] [factor=2] [max=1m] [on=failed] [when=EXPR]
 //	earlier STAGE VERDICT ATTEMPT               a result of an earlier execution that still holds
 //	from RUN                                    a fork: the earlier results before it are those of that run
@@ -31,6 +32,7 @@ var update = flag.Bool("update", false, "write the golden courses of the stories
 //	continued [STAGE]                           continued as new, with the run aborted by STAGE
 //	answer CALL TAKES VERDICT [REASON] [failing=a/1,b/2]
 //	answer CALL TAKES error|fatal|panic|timeout MESSAGE
+//	answer suite-load TAKES fault MESSAGE       of a suite: the next pipeline's file is wrong
 //	at TIME cancel
 //	at TIME suggest
 //	at TIME state
@@ -41,6 +43,7 @@ var update = flag.Bool("update", false, "write the golden courses of the stories
 type story struct {
 	in        Input
 	matrix    *MatrixInput
+	suite     *SuiteInput
 	suggest   bool
 	continued bool
 	answers   []answer
@@ -59,6 +62,12 @@ type action struct {
 	at    time.Duration
 	words []string
 }
+
+// testSuite is the suite of every story that has one, and testTurn the id of its turn.
+const (
+	testSuite = "nightly"
+	testTurn  = "20260101-000000"
+)
 
 // testRun is the run of every story.
 var testRun = stage.Run{ID: "r1", Ground: "local", Root: "/repo", Commit: "abc123", Suite: "nightly"}
@@ -100,6 +109,8 @@ func (s *story) read(w []string) (err error) {
 		s.readStage(w[1:])
 	case "matrix":
 		s.readMatrix(w[1:])
+	case "suite":
+		s.readSuite(w[1:])
 	case "earlier":
 		s.in.Earlier = append(s.in.Earlier, s.result(w[1:]))
 	case "from":
@@ -210,6 +221,21 @@ func (s *story) readMatrix(w []string) {
 		m.Cells = grown
 	}
 	s.matrix = m
+}
+
+func (s *story) readSuite(w []string) {
+	s.suite = &SuiteInput{
+		Suite:  pipelines.Suite{Name: testSuite, File: "nightly.yaml", Schedule: pipelines.SuiteSchedule{Cron: "0 0 * * *", Timezone: "UTC"}},
+		Ground: "local", Root: "/repo", Host: "here",
+	}
+	for _, word := range w {
+		if on, ok := strings.CutPrefix(word, "on="); ok {
+			s.suite.Suite.Notify = &pipelines.Notify{Webhook: "=secrets.URL", On: strings.Split(on, ",")}
+			continue
+		}
+		file, onFailure, _ := strings.Cut(word, ":")
+		s.suite.Suite.Pipelines = append(s.suite.Suite.Pipelines, pipelines.SuitePipeline{File: file, OnFailure: onFailure})
+	}
 }
 
 func (s *story) result(w []string) stage.Result {
