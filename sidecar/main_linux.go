@@ -187,6 +187,10 @@ func (s signals) Signal(ctx context.Context, space, state string, n int64) error
 	return err
 }
 
+func (s signals) SignalOnce(ctx context.Context, space, state, name string) (func(), error) {
+	return s.gateway.Space(space).SignalOnce(ctx, state, name)
+}
+
 func (s signals) Barrier(ctx context.Context, space, state string, target int64) error {
 	return s.gateway.Space(space).Barrier(ctx, state, target)
 }

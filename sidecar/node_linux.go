@@ -25,19 +25,23 @@ func (w *works) buildOnNode() (err error) {
 	if c.Redis == "" {
 		return errors.New("the address of Redis is missing: the instances of a run meet there, whatever node they are on")
 	}
-	w.fabric, err = fabric.New(fabric.Options{Subnet: c.Subnet, Node: &fabric.Node{
-		Pin: filepath.Join(string(c.Folder), "pins"), Underlay: c.Node.Address, VNI: vni(c.run()), Isolate: true,
-	}})
-	if err != nil {
-		return fmt.Errorf("building the run's network: %w", err)
-	}
-	w.ends = append(w.ends, w.fabric.Destroy)
 	if err := w.openGateway(nil); err != nil {
 		return err
 	}
 	if err := w.gateway.Join(context.Background(), c.Node.Name); err != nil {
 		return err
 	}
+	number, err := w.gateway.Number(context.Background(), vni(c.run()), mostVNI)
+	if err != nil {
+		return fmt.Errorf("choosing what tells the run's packets from others: %w", err)
+	}
+	w.fabric, err = fabric.New(fabric.Options{Subnet: c.Subnet, Node: &fabric.Node{
+		Pin: filepath.Join(string(c.Folder), "pins"), Underlay: c.Node.Address, VNI: number, Isolate: true,
+	}})
+	if err != nil {
+		return fmt.Errorf("building the run's network: %w", err)
+	}
+	w.ends = append(w.ends, w.fabric.Destroy)
 	w.forget = w.forgetLast
 	meeting := newRendezvous(w.gateway, c.Node.Name)
 	w.network, err = network.New(w.fabric, network.Options{
@@ -90,11 +94,14 @@ func (w *works) forgetLast(ctx context.Context) error {
 	return w.gateway.Forget(ctx)
 }
 
-// vni tells the packets of a run from those of others: the same on all nodes, and hardly ever that of another run.
+// mostVNI is the largest of the numbers that tell packets of a run from those of others.
+const mostVNI = 1<<24 - 1
+
+// vni is the first of these numbers that a run tries: hardly ever another run has it.
 func vni(run string) uint32 {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(run)) // never fails
-	return sum.Sum32()%(1<<24-1) + 1
+	return sum.Sum32()%mostVNI + 1
 }
 
 // nodeBackend is the keeper as a node's agent calls it.

@@ -162,9 +162,13 @@ func (b *batch) setRoute(s rtnetlink.Step, kind, flags int, typ uint8, r route) 
 	if r.table != 0 {
 		message.Table = r.table
 	}
-	message.Scope = unix.RT_SCOPE_UNIVERSE
-	if typ == unix.RTN_UNICAST && !r.via.IsValid() {
+	switch {
+	case kind == unix.RTM_DELROUTE:
+		message.Scope = unix.RT_SCOPE_NOWHERE // whatever its scope is
+	case typ == unix.RTN_UNICAST && !r.via.IsValid():
 		message.Scope = unix.RT_SCOPE_LINK
+	default:
+		message.Scope = unix.RT_SCOPE_UNIVERSE
 	}
 	request.AddData(message)
 	request.AddData(nl.NewRtAttr(unix.RTA_DST, r.to.Addr().AsSlice()))
@@ -188,6 +192,14 @@ func (b *batch) neighbour(index int, address netip.Addr, hardware net.HardwareAd
 	request.AddData(nl.NewRtAttr(unix.NDA_DST, address.AsSlice()))
 	request.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hardware))
 	b.Add(rtnetlink.Step{What: "naming the neighbour " + address.String()}, request)
+}
+
+// deleteNeighbour forgets a neighbour if it is known.
+func (b *batch) deleteNeighbour(index int, address netip.Addr) {
+	request := nl.NewNetlinkRequest(unix.RTM_DELNEIGH, 0)
+	request.AddData(&netlink.Ndmsg{Family: family(address), Index: uint32(index)})
+	request.AddData(nl.NewRtAttr(unix.NDA_DST, address.AsSlice()))
+	b.Add(rtnetlink.Step{What: "forgetting the neighbour " + address.String(), Done: unix.ENOENT}, request)
 }
 
 // markRule has packets of one family that bear a mark routed by a table of their own.

@@ -39,13 +39,17 @@ func hopOf(underlay netip.Addr) hop {
 		hash.Write(underlay.AsSlice())
 		number = hash.Sum32()
 	}
-	raw := binary.BigEndian.AppendUint32(nil, number|0xf0000000)
+	h := hopAt(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, number|0xf0000000))))
+	h.underlay = underlay
+	return h
+}
+
+// hopAt is the hop whose router has that address, without the node's own.
+func hopAt(four netip.Addr) hop {
+	raw := four.AsSlice()
 	six := [16]byte{0: 0xfe, 1: 0x80, 10: 0xd0}
 	copy(six[12:], raw)
-	return hop{
-		underlay: underlay, four: netip.AddrFrom4([4]byte(raw)), six: netip.AddrFrom16(six),
-		hardware: append(net.HardwareAddr{0x02, tunnelNetwork}, raw...),
-	}
+	return hop{four: four, six: netip.AddrFrom16(six), hardware: append(net.HardwareAddr{0x02, tunnelNetwork}, raw...)}
 }
 
 // stretch is a range of slots, both ends in, that are on one other node.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -199,24 +200,25 @@ func (f *Fabric) SetPeers(nodes []control.Peer) error {
 
 // lead puts the routes to other nodes in force in place of those before. The caller holds mu.
 func (n *node) lead(f *Fabric, next atlas) error {
+	wanted := next.prefixes(f.subnet)
+	b := batch{}
+	b.MaxRequests = batchLimit
 	if n.routes == nil {
-		had, err := f.ours.router.routesBy(tunnelIndex, f.subnet)
-		if err != nil {
+		if err := n.find(f, &b, wanted); err != nil {
 			return err
 		}
-		n.routes, n.hops = had, make(map[netip.Addr]bool)
 	}
 	if n.moved == nil {
 		n.moved = make(map[int]netip.Addr)
 	}
-	wanted := next.prefixes(f.subnet)
-	b := batch{}
-	b.MaxRequests = batchLimit
+	left := n.hops
+	n.hops = make(map[netip.Addr]bool)
 	for _, h := range next.hops() {
-		if !n.hops[h.four] {
+		if !left[h.four] {
 			b.hop(h, f.ipv6)
-			n.hops[h.four] = true
 		}
+		delete(left, h.four)
+		n.hops[h.four] = true
 	}
 	n.atlas = next
 	had := n.routes
@@ -238,11 +240,47 @@ func (n *node) lead(f *Fabric, next atlas) error {
 	for address := range n.homes {
 		f.direct(&b, address)
 	}
+	for four := range left { // nothing is routed there any more
+		b.unhop(four, f.ipv6)
+	}
 	err := f.ours.router.do(&b)
 	if err != nil {
 		n.routes = nil // what is in force has to be looked at before the next try
 	}
 	return err
+}
+
+// find looks for what an earlier fabric has left in force. The ways to nodes are made anew or taken away; of IPv6, routes
+// that no IPv4 one tells of are taken away here.
+func (n *node) find(f *Fabric, b *batch, wanted map[netip.Prefix]hop) error {
+	routes, err := f.ours.router.routesBy(tunnelIndex, f.subnet)
+	if err != nil {
+		return err
+	}
+	ways, err := f.ours.router.routesBy(tunnelIndex, hops)
+	if err != nil {
+		return err
+	}
+	n.routes, n.hops = routes, make(map[netip.Addr]bool)
+	for to := range ways {
+		n.hops[to.Addr()] = false
+	}
+	if !f.ipv6 {
+		return nil
+	}
+	six, err := f.ours.router.routesBy(tunnelIndex, subnet6)
+	if err != nil {
+		return err
+	}
+	for _, known := range []iter.Seq[netip.Prefix]{maps.Keys(wanted), maps.Keys(routes)} {
+		for to := range known {
+			delete(six, prefix6(to))
+		}
+	}
+	for to := range six {
+		b.deleteRoute(route{to: to, index: tunnelIndex})
+	}
+	return nil
 }
 
 // span routes a part of the network to another node, unspan no longer. A route to a single address may be somebody's who
@@ -394,11 +432,25 @@ func (b *batch) hop(h hop, ipv6 bool) {
 	}
 }
 
-// routesBy are the IPv4 routes by a link to parts of a network, with their next hops.
+// unhop forgets a node that has left.
+func (b *batch) unhop(four netip.Addr, ipv6 bool) {
+	h := hopAt(four)
+	request := nl.NewNetlinkRequest(unix.RTM_DELNEIGH, 0)
+	request.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: tunnelIndex, Flags: netlink.NTF_SELF})
+	request.AddData(nl.NewRtAttr(unix.NDA_LLADDR, h.hardware))
+	b.Add(rtnetlink.Step{What: "no longer leading the tunnel to " + four.String(), Done: unix.ENOENT}, request)
+	b.deleteRoute(route{to: netip.PrefixFrom(h.four, 32), index: tunnelIndex})
+	b.deleteNeighbour(tunnelIndex, h.four)
+	if ipv6 {
+		b.deleteNeighbour(tunnelIndex, h.six)
+	}
+}
+
+// routesBy are the routes by a link to parts of a network, with their next hops.
 func (s *socket) routesBy(index int, network netip.Prefix) (map[netip.Prefix]netip.Addr, error) {
 	request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 	message := nl.NewRtMsg()
-	message.Family = unix.AF_INET
+	message.Family = family(network.Addr())
 	request.AddData(message)
 	all := make(map[netip.Prefix]netip.Addr)
 	err := s.Query(request, func(payload []byte) {

@@ -194,6 +194,13 @@ func (g *Gateway) Close() error {
 // Forget deletes the run's data from Redis: for the one who knows that the run is over. Gateways of the run that are
 // still there fail with ErrDataLost when they are asked for anything more.
 func (g *Gateway) Forget(ctx context.Context) error {
+	if n, err := g.number(ctx); err != nil {
+		return err
+	} else if n > 0 {
+		if err := g.unclaim(ctx, n); err != nil {
+			return err
+		}
+	}
 	each := g.redis.Scan(ctx, 0, globEscape(g.prefix)+"*", 1000).Iterator()
 	var keys []string
 	for each.Next(ctx) {

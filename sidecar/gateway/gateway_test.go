@@ -166,6 +166,35 @@ func TestHandlerAsksWhoItIs(t *testing.T) {
 	}
 }
 
+// TestAnInfluxDBThatKeepsNothing speaks as the clients of Testground's SDKs do.
+func TestAnInfluxDBThatKeepsNothing(t *testing.T) {
+	url := strings.Replace(listenOn(t, open(t, embedded(t), "r")), "ws", "http", 1)
+	defer http.DefaultClient.CloseIdleConnections()
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"GET", "/ping", "", http.StatusNoContent},
+		{"POST", "/write?db=testground&precision=ns", "results.run,plan=p latency=1 1700000000000000000", http.StatusNoContent},
+		{"POST", "/write?db=testground", strings.Repeat("x", 1<<20), http.StatusNoContent},
+		{"POST", "/query?db=testground", "q=SHOW+DATABASES", http.StatusOK},
+		{"POST", "/", "", http.StatusUpgradeRequired},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), c.method, url+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatalf("%s %s: %v", c.method, c.path, err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != c.status {
+			t.Errorf("%s %s: status %d, want %d", c.method, c.path, answer.StatusCode, c.status)
+		}
+	}
+}
+
 func status(t *testing.T, url string) int {
 	t.Helper()
 	r, err := http.Get(url)

@@ -37,6 +37,18 @@ func (s *Space) Signal(ctx context.Context, state string, n int64) (int64, error
 	return s.do(ctx, op{key: s.counters + state, add: n})
 }
 
+// SignalOnce adds one to a state, unless that was done under this name before: by this gateway, or by one that was killed
+// before anybody knew. forget says that nobody will ask for it any more.
+func (s *Space) SignalOnce(ctx context.Context, state, name string) (forget func(), err error) {
+	if err := checkKey(state); err != nil {
+		return nil, err
+	}
+	// No relay's session has such an id.
+	memory := "once:" + s.counters + state + ":" + name
+	_, err = s.do(ctx, op{key: s.counters + state, add: 1, memory: memory})
+	return func() { s.g.commits.forget([]string{memory}) }, err
+}
+
 // Publish appends a JSON document to a topic and returns its number there, from 1. While Redis is away it waits; when
 // ctx ends it returns although the item may still be appended.
 func (s *Space) Publish(ctx context.Context, topic string, payload json.RawMessage) (int64, error) {

@@ -129,12 +129,18 @@ func (w *World) Clear(slots []int, left *int) (err error) {
 
 type SyncAsk struct {
 	Space, Key string
+	Name       string
 	N          int64
 	Document   []byte
 }
 
 func (w *World) Count(ask SyncAsk, _ *int) error {
 	return w.signals.Signal(context.Background(), ask.Space, ask.Key, ask.N)
+}
+
+func (w *World) Once(ask SyncAsk, _ *int) error {
+	_, err := w.signals.SignalOnce(context.Background(), ask.Space, ask.Key, ask.Name)
+	return err
 }
 
 func (w *World) Barrier(ask SyncAsk, _ *int) error {
@@ -257,6 +263,11 @@ type farSync struct{ far }
 func (f farSync) Signal(ctx context.Context, space, state string, n int64) error {
 	_, err := call[int](ctx, f.far, "Count", SyncAsk{Space: space, Key: state, N: n})
 	return err
+}
+
+func (f farSync) SignalOnce(ctx context.Context, space, state, name string) (func(), error) {
+	_, err := call[int](ctx, f.far, "Once", SyncAsk{Space: space, Key: state, Name: name})
+	return func() {}, err
 }
 
 func (f farSync) Barrier(ctx context.Context, space, state string, target int64) error {

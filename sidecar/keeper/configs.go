@@ -201,12 +201,15 @@ func (m *member) apply(w wish) error {
 		}
 	}
 	c.address = wanted.Address
+	noted := func() {}
 	if callback != "" {
-		if err := k.sync.Signal(s.ctx, s.key, w.prefix+":states:"+callback, 1); err != nil {
+		// Whoever goes on after this process was killed here applies it once more, and signals nothing then.
+		if noted, err = k.sync.SignalOnce(s.ctx, s.key, w.prefix+":states:"+callback, fmt.Sprintf("%d:%d", p.slot, w.n)); err != nil {
 			return err
 		}
 	}
 	s.note(step{Applied: &applied{Slot: p.slot, N: w.n}})
+	noted()
 	return nil
 }
 

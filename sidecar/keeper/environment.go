@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -58,6 +59,9 @@ func environment(s surroundings, i instance) ([]string, error) {
 		"TEST_START_TIME":   s.started.UTC().Format(time.RFC3339),
 		"TEST_OUTPUTS_PATH": i.outputs, "TEST_TEMP_PATH": i.temp,
 		"SYNC_SERVICE_HOST": s.gateway.String(), "SYNC_SERVICE_PORT": strconv.Itoa(s.port),
+		// Testground's SDK for Rust doesn't start without these two. The gateway drops what is written to it as to an
+		// InfluxDB, and nobody connects to a Redis.
+		"INFLUXDB_URL": "http://" + net.JoinHostPort(s.gateway.String(), strconv.Itoa(s.port)), "REDIS_HOST": "testground-redis",
 
 		"GROUNDPLAN_RUN": s.run.Run, "GROUNDPLAN_STAGE": s.stage.Stage, "GROUNDPLAN_PARAMS": string(lossless),
 		"GROUNDPLAN_INSTANCE": strconv.Itoa(i.index), "GROUNDPLAN_REGION": s.group.Region,

@@ -14,13 +14,14 @@ type fakeSync struct {
 	mu      sync.Mutex
 	counts  map[string]int64
 	topics  map[string][]json.RawMessage
-	changed chan struct{} // closed and replaced with every change
+	changed chan struct{}   // closed and replaced with every change
+	names   map[string]bool // of what was signalled once
 	fail    error
 	hold    chan struct{} // when set, Signal waits for it
 }
 
 func newFakeSync() *fakeSync {
-	return &fakeSync{counts: map[string]int64{}, topics: map[string][]json.RawMessage{}, changed: make(chan struct{})}
+	return &fakeSync{counts: map[string]int64{}, topics: map[string][]json.RawMessage{}, names: map[string]bool{}, changed: make(chan struct{})}
 }
 
 // change changes something and wakes who waits.
@@ -42,6 +43,18 @@ func (f *fakeSync) Signal(ctx context.Context, space, state string, n int64) err
 	}
 	f.change(func() { f.counts[space+" "+state] += n })
 	return f.fail
+}
+
+func (f *fakeSync) SignalOnce(ctx context.Context, space, state, name string) (func(), error) {
+	name = space + " " + state + " " + name
+	f.mu.Lock()
+	done := f.names[name]
+	f.names[name] = true
+	f.mu.Unlock()
+	if done {
+		return func() {}, nil
+	}
+	return func() {}, f.Signal(ctx, space, state, 1)
 }
 
 func (f *fakeSync) count(space, state string) int64 {

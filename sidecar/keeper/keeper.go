@@ -44,6 +44,9 @@ type Network interface {
 type Sync interface {
 	// Signal counts a state of a name space up by n.
 	Signal(ctx context.Context, space, state string, n int64) error
+	// SignalOnce counts a state up by one, unless a keeper of this run has done so under that name before. forget says that
+	// nobody will ask for it any more.
+	SignalOnce(ctx context.Context, space, state, name string) (forget func(), err error)
 	// Barrier waits until a state of a name space has been signalled that often.
 	Barrier(ctx context.Context, space, state string, target int64) error
 	// Publish appends a JSON document to a topic of a name space, and returns its number there, from 1 on. Subscribe yields
