@@ -74,7 +74,7 @@ func (m *material) seen(known map[string]bool) []attempt {
 			list = append(list, attempt{Result: stage.Result{Stage: e.Stage, Attempt: number(e), Started: e.Time}, running: true})
 		case e.Kind == runs.KindStageEnded && begun:
 			list[i].running, list[i].Ended = false, e.Time
-			list[i].Verdict, list[i].Reason = ended(e.Text)
+			list[i].Verdict, list[i].Reason = conclusion(e.Text)
 		}
 	}
 	return list
@@ -89,8 +89,8 @@ func number(e runs.Event) int {
 	return n
 }
 
-// ended takes verdict and reason out of the sentence about a stage's end: `stage "play" ended: failed: why`.
-func ended(text string) (stage.Verdict, string) {
+// conclusion takes verdict and reason out of the sentence about a stage's end: `stage "play" ended: failed: why`.
+func conclusion(text string) (stage.Verdict, string) {
 	_, rest, _ := strings.Cut(text, " ended: ")
 	word, reason, _ := strings.Cut(rest, ": ")
 	switch v := stage.Verdict(word); v {

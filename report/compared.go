@@ -9,7 +9,6 @@ import (
 	"github.com/groundplan/groundplan/activities/comparison"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/report/plot"
-	"github.com/groundplan/groundplan/runs"
 )
 
 // compared is the run against earlier ones.
@@ -40,11 +39,7 @@ func (m *material) compared() *compared {
 	}
 	c := &compared{Alpha: o.Alpha, Worse: len(o.Regressed())}
 	for _, id := range o.With[:min(len(o.With), 50)] {
-		f := fact{Text: clean(id, 63)}
-		if runs.CheckID(id) == nil {
-			f.Link = "../" + id + "/report.html"
-		}
-		c.With = append(c.With, f)
+		c.With = append(c.With, fact{Text: clean(id, 63), Link: besideLink(id)})
 	}
 	findings := slices.Clone(o.Findings[:min(len(o.Findings), mostFindings)])
 	slices.SortStableFunc(findings, func(a, b comparison.Finding) int { return rank(a.Judgement) - rank(b.Judgement) })

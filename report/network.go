@@ -42,7 +42,7 @@ func (m *material) networks() []network {
 			}
 			n.Faults++
 			if len(n.Bad) < 50 {
-				n.Bad = append(n.Bad, pair)
+				n.Bad = append(n.Bad, cleanPair(pair))
 			} else {
 				n.MoreBad++
 			}

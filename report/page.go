@@ -206,12 +206,12 @@ func (m *material) facts(now time.Time) []fact {
 		}
 		add("Size", text+place(r.Ground), "")
 	}
-	if r.Suite != "" {
-		add("Suite", strings.TrimSpace(r.Suite+" "+r.Turn), "../../suites/"+r.Suite+"/report.html")
+	link := ""
+	if runs.CheckSuite(r.Suite) == nil {
+		link = "../../suites/" + r.Suite + "/report.html"
 	}
-	if r.From != "" {
-		add("Took over from", r.From, "../"+r.From+"/report.html")
-	}
+	add("Suite", strings.TrimSpace(r.Suite+" "+r.Turn), link)
+	add("Took over from", r.From, besideLink(r.From))
 	return list
 }
 
@@ -236,12 +236,18 @@ func (m *material) cells() []cellRow {
 	for _, c := range m.record.Cells {
 		row := cellRow{Run: clean(c.Run, 63), Values: values(c.Values), Verdict: c.Verdict}
 		row.Reason = clean(strings.TrimPrefix(c.Reason, string(c.Verdict)+": "), shownRunes)
-		if runs.CheckID(c.Run) == nil {
-			row.Link = "../" + c.Run + "/report.html"
-		}
+		row.Link = besideLink(c.Run)
 		list = append(list, row)
 	}
 	return list
+}
+
+// besideLink is where a run's report finds that of another run; empty for what can't be one.
+func besideLink(id string) string {
+	if runs.CheckID(id) != nil {
+		return ""
+	}
+	return "../" + id + "/report.html"
 }
 
 // values writes parameters in one line.

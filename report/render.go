@@ -102,6 +102,8 @@ func lasted(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "–" + lasted(-d)
+	case d == 0:
+		return "0 s"
 	case d < time.Millisecond:
 		return fmt.Sprintf("%d µs", d.Microseconds())
 	case d < time.Second:

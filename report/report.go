@@ -38,6 +38,7 @@ func run(w io.Writer, home runs.Home, id string, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("reporting %s: %w", id, err)
 	}
+	defer m.files.Close()
 	return render(w, "run", runPage(m, now))
 }
 

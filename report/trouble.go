@@ -44,7 +44,9 @@ type stageTrouble struct {
 // cluster is the instances that ended the same way and said the same.
 type cluster struct {
 	Outcome, Stage, Reason string
-	Count                  int
+	// Ended is the outcome as a verb.
+	Ended string
+	Count int
 	// Names are the instances, as ranges.
 	Names string
 	// Example is the first of them, and Lines its last ones.
@@ -73,7 +75,7 @@ func (m *material) trouble() *trouble {
 	t.Clusters, t.More = clusters(m.census.all())
 	for _, a := range m.assertions() {
 		if !a.Held {
-			t.Broken = append(t.Broken, a)
+			t.Broken = append(t.Broken, stage.Assertion{Expr: clean(a.Expr, shownRunes), Position: clean(a.Position, shownRunes), Explanation: clean(a.Explanation, shownRunes)})
 		}
 	}
 	for _, p := range m.proofs {
@@ -82,19 +84,24 @@ func (m *material) trouble() *trouble {
 				continue
 			}
 			if len(t.Links) < mostLinks {
-				t.Links = append(t.Links, pair)
+				t.Links = append(t.Links, cleanPair(pair))
 			} else {
 				t.MoreLinks++
 			}
 		}
 	}
-	if len(t.Stages) == 1 && strings.Contains(m.record.Reason, t.Stages[0].Reason) {
-		t.Stages = nil // it stands above, in large letters
-	}
+	t.Stages = slices.DeleteFunc(t.Stages, func(s stageTrouble) bool {
+		return strings.Contains(m.record.Reason, s.Reason) // it stands above, in large letters
+	})
 	if m.record.Verdict == stage.Passed || len(t.Logs)+len(t.Regressed)+len(t.Stages)+len(t.Clusters)+len(t.Broken)+len(t.Links) == 0 {
 		return nil
 	}
 	return t
+}
+
+// cleanPair is what is shown of a pair.
+func cleanPair(p control.Pair) control.Pair {
+	return control.Pair{From: clean(p.From, 80), To: clean(p.To, 80), Fault: clean(p.Fault, shownRunes)}
 }
 
 func (m *material) assertions() []stage.Assertion {
@@ -149,7 +156,7 @@ func clusters(lives []*life) (list []cluster, more int) {
 		if !known {
 			i = len(list)
 			at[key] = i
-			list = append(list, cluster{Outcome: l.outcome, Stage: l.stage, Reason: clean(l.reason, shownRunes), Example: l.name(), Lines: l.lines, How: how(l)})
+			list = append(list, cluster{Outcome: l.outcome, Ended: ended(l.outcome), Stage: clean(l.stage, 63), Reason: clean(l.reason, shownRunes), Example: l.name(), Lines: l.lines, How: how(l)})
 		}
 		list[i].lives = append(list[i].lives, l)
 	}
@@ -164,6 +171,13 @@ func clusters(lives []*life) (list []cluster, more int) {
 		list = list[:mostClusters]
 	}
 	return list, more
+}
+
+func ended(outcome string) string {
+	if outcome == control.OutcomeSilent {
+		return "ended without an outcome"
+	}
+	return clean(outcome, 30)
 }
 
 // how says how a process ended.

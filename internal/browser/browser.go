@@ -226,3 +226,9 @@ func (p *Page) Screenshot(path string, whole bool) {
 		p.t.Fatal(err)
 	}
 }
+
+// Call gives the browser a command of its protocol; what fails ends the test.
+func Call[P, R any](p *Page, command cdp.Command[P, R], params P) R {
+	p.t.Helper()
+	return run(p, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
+}
