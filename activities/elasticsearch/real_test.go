@@ -31,15 +31,14 @@ func TestElasticsearchTakesAll(t *testing.T) {
 		}
 		for query, want := range map[string]int{
 			"kind:log": 3013, "kind:log AND instance:0": 13, "kind:event": 5, "kind:result AND result.outcome:crashed": 1, "kind:metric": 2,
-			"event.message_event.message:*split AND phase:during.split": 1, "event_dropped:true": 1, "truncated:true": 1, "event.field1999:1999": 1,
+			`event.message_event.message:"in the split" AND phase:during.split`: 1, "event_dropped:true": 3, "truncated:true": 1, "event.field1999:1999": 1,
 			"run:run-1 AND suite:nightly AND stage:lookups AND kind:log": 3013,
 		} {
-			if got := s.Count("logs", map[string]any{"query_string": map[string]any{"query": query}}); got != want && !strings.HasPrefix(query, "event_dropped") {
+			if got := s.Count("logs", map[string]any{"query_string": map[string]any{"query": query}}); got != want {
 				t.Errorf("%s finds %d, want %d", query, got, want)
 			}
 		}
 	}
-	t.Log("dropped", s.Count("logs", map[string]any{"query_string": map[string]any{"query": "event_dropped:true"}}))
 	fields := s.Ask(http.MethodGet, "/logs/_mapping", nil)
 	if text := fmt.Sprint(fields); strings.Contains(text, "field1999") || !strings.Contains(text, "flattened") {
 		t.Errorf("the mapping is %.2000s", text)
@@ -52,6 +51,8 @@ func TestElasticsearchStream(t *testing.T) {
 	s := elasticserver.Start(t)
 	s.Ask(http.MethodPut, "/_component_template/"+component, object{"template": object{"mappings": mappings()}})
 	s.Ask(http.MethodPut, "/_index_template/mine", object{"index_patterns": []string{"lo*"}, "priority": 500, "composed_of": []string{component}, "data_stream": object{}})
+	// The module that makes streams when asked is not on Maven Central; one is made for a first document all the same.
+	s.Ask(http.MethodPost, "/logs/_doc?op_type=create", object{"@timestamp": "2026-01-01T00:00:00Z"})
 	o := run(t, map[string]string{"eu/0/run.out": numbered(3000)})
 	if out := must(t, Server{URL: s.URL}, o); out.Reason != "" {
 		t.Fatal(out.Reason)
@@ -62,7 +63,7 @@ func TestElasticsearchStream(t *testing.T) {
 	if out := must(t, Server{URL: s.URL}, o); out.Reason != "" {
 		t.Fatal(out.Reason)
 	}
-	if got := s.Count("logs", nil); got != all || all != 3000+5+1+2 {
+	if got := s.Count("logs", nil); got != all || all != 1+3000+5+1+2 {
 		t.Errorf("%d documents, then %d", all, got)
 	}
 }

@@ -198,7 +198,7 @@ func (e serverError) text() string {
 	if inner != nil && inner.Reason != "" && !strings.Contains(text, inner.Reason) {
 		text += ": " + inner.Reason
 	}
-	text = strings.Join(strings.Fields(text), " ")
+	text = strings.TrimRight(strings.Join(strings.Fields(text), " "), ";")
 	if len(text) > mostReason {
 		text = strings.ToValidUTF8(text[:mostReason], "") + "…"
 	}
