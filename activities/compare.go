@@ -29,6 +29,15 @@ const (
 	defaultAlpha = 0.05
 )
 
+// ComparesWith is what a pipeline asks to be compared with: at most so many of the last comparable runs that passed, or a run
+// by its id.
+func ComparesWith(asked pipelines.Compare) (most int, id string) {
+	if asked.With != "" && asked.With != lastSuccess {
+		return 0, asked.With
+	}
+	return cmp.Or(asked.Runs, defaultRuns), ""
+}
+
 // compare holds the run against earlier ones. It returns a note for the person, and why the run has regressed.
 func (a *Activities) compare(ctx context.Context, in stage.Input, found metrics.Report) (note string, regressed []string, err error) {
 	asked := in.Stage.Collect.Compare
@@ -60,14 +69,14 @@ func (a *Activities) earlier(ctx context.Context, in stage.Input, asked pipeline
 	if len(found) == 0 {
 		return nil, "compare: this run has no metrics: nothing was compared", nil
 	}
-	if with := asked.With; with != "" && with != lastSuccess {
+	want, with := ComparesWith(asked)
+	if with != "" {
 		return a.named(this, with)
 	}
 	records, err := a.Home.List()
 	if err != nil {
 		activity.GetLogger(ctx).Warn("some runs can't be compared with", "error", err)
 	}
-	want := cmp.Or(asked.Runs, defaultRuns)
 	for _, r := range records {
 		if len(list) == want {
 			break

@@ -13,13 +13,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	sdkworker "go.temporal.io/sdk/worker"
 	"gopkg.in/yaml.v3"
 
 	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/kubernetes"
+	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/runs/retention"
 )
 
 // Config says where state lives and which services are used. What isn't named is embedded.
@@ -59,6 +62,8 @@ type Config struct {
 	Registry string
 	// UIPort is where `groundplan dev` serves its page on loopback; 0: any free port.
 	UIPort int
+	// Retention says which runs a worker that stays up removes, once a day, and `groundplan gc` by default.
+	Retention retention.Policy
 	// Log takes what the worker has to say; nil: nothing is said. The embedded server writes into a file of its own.
 	Log *slog.Logger
 	// Register adds what the worker carries out; nil: the workflows and activities of groundplan.
@@ -99,6 +104,9 @@ var settings = []setting{
 	{"kube-tolerations", setTolerations, true},
 	{"registry", setText(func(c *Config) *string { return &c.Registry }), true},
 	{"ui-port", setPort, true},
+	{"retention-age", setAge, true},
+	{"retention-runs", setRuns, true},
+	{"retention-size", setSize, true},
 }
 
 // Variable is the environment variable of a setting: GROUNDPLAN_KUBE_CONTEXT for `kube-context`.
@@ -300,6 +308,38 @@ func setHeaders(c *Config, text string) error {
 	_, err := export.ParseHeaders(text)
 	c.OTLPHeaders = text
 	return err
+}
+
+func setAge(c *Config, text string) error {
+	days, whole := strings.CutSuffix(text, "d")
+	if n, err := strconv.ParseUint(days, 10, 16); whole && err == nil && n > 0 {
+		c.Retention.Age = time.Duration(n) * 24 * time.Hour
+		return nil
+	}
+	age, err := time.ParseDuration(text)
+	if err != nil || age <= 0 {
+		return fmt.Errorf("%q is not an age like 30d or 12h", text)
+	}
+	c.Retention.Age = age
+	return nil
+}
+
+func setRuns(c *Config, text string) error {
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil || n == 0 {
+		return fmt.Errorf("%q is not a number of runs from 1 up", text)
+	}
+	c.Retention.Runs = int(n)
+	return nil
+}
+
+func setSize(c *Config, text string) error {
+	size, err := pipelines.ParseSize(text)
+	if err != nil || size <= 0 {
+		return fmt.Errorf("%q is not a size like 20GiB", text)
+	}
+	c.Retention.Size = int64(size)
+	return nil
 }
 
 func setPort(c *Config, text string) error {

@@ -55,8 +55,16 @@ func (s *Session) Start(ctx context.Context, o StartOptions) (*Handle, error) {
 	if _, err := s.config.Home.Run(o.Run.ID).ReadRecord(); !errors.Is(err, runs.ErrNoRecord) {
 		return nil, s.taken(ctx, o.Run.ID)
 	}
+	release, err := holdRuns(ctx, s.config.Home, false)
+	if err != nil {
+		return nil, fmt.Errorf("starting run %s: %w", o.Run.ID, err)
+	}
+	defer release()
+	if err := s.forkable(o.Run); err != nil {
+		return nil, err
+	}
 	workflow, input := s.input(o)
-	_, err := s.client.ExecuteWorkflow(ctx, options, workflow, input)
+	_, err = s.client.ExecuteWorkflow(ctx, options, workflow, input)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	switch {
 	case errors.As(err, &started):
@@ -65,6 +73,17 @@ func (s *Session) Start(ctx context.Context, o StartOptions) (*Handle, error) {
 		return nil, fmt.Errorf("starting run %s: %w", o.Run.ID, err)
 	}
 	return s.Run(o.Run.ID), nil
+}
+
+// forkable says why a fork can't begin: what it is to take over may have been removed since it was planned.
+func (s *Session) forkable(run stage.Run) error {
+	if run.From == "" {
+		return nil
+	}
+	if _, err := s.config.Home.Run(run.From).ReadRecord(); err != nil {
+		return fmt.Errorf("starting run %s from %s: %w", run.ID, run.From, err)
+	}
+	return nil
 }
 
 func (s *Session) input(o StartOptions) (workflow string, input any) {

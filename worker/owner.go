@@ -27,8 +27,8 @@ const (
 	GroundKubernetes = "kubernetes"
 )
 
-// retention is how long Temporal keeps the histories of runs that have ended: as long one can be resumed.
-const retention = 90 * 24 * time.Hour
+// historyKept is how long Temporal keeps the histories of runs that have ended: as long one can be resumed.
+const historyKept = 90 * 24 * time.Hour
 
 // stopTimeout is how long an owner that stops waits for its activities: they return at once when asked to stop.
 const stopTimeout = 5 * time.Second
@@ -88,7 +88,7 @@ func (o *owned) startServices(ctx context.Context) error {
 		Folder:     s.databaseFolder(),
 		Namespace:  s.config.Namespace,
 		Attributes: attributes,
-		Retention:  retention,
+		Retention:  historyKept,
 		Token:      s.where.token,
 	})
 	if err != nil {

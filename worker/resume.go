@@ -63,7 +63,7 @@ func (h *Handle) forgotten(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w (its record is here, but its history is not: histories are kept for %d days, and a new version of the database begins anew); run the pipeline again under another id",
-		err, int(retention.Hours()/24))
+		err, int(historyKept.Hours()/24))
 }
 
 // firstEvent is how the newest execution was started.
@@ -123,9 +123,14 @@ func (h *Handle) resumeMatrix(ctx context.Context, payload *commonpb.Payloads, b
 
 // execute starts the next execution of a run that has ended.
 func (h *Handle) execute(ctx context.Context, run stage.Run, pipeline, workflow string, input any) error {
+	release, err := holdRuns(ctx, h.session.config.Home, false)
+	if err != nil {
+		return fmt.Errorf("resuming run %s: %w", h.id, err)
+	}
+	defer release()
 	options := h.session.startOptions(run, pipeline)
 	options.WorkflowIDReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
-	_, err := h.session.client.ExecuteWorkflow(ctx, options, workflow, input)
+	_, err = h.session.client.ExecuteWorkflow(ctx, options, workflow, input)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return fmt.Errorf("run %s: %w: somebody else resumed it", h.id, ErrRunning)

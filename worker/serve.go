@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Serve runs a worker until the context ends: of the external Temporal, or of the embedded one (`groundplan worker`). It
@@ -31,5 +32,11 @@ func serve(ctx context.Context, config Config, dev bool, beside func(context.Con
 	if err != nil {
 		return err
 	}
-	return errors.Join(beside(ctx, s), s.Close())
+	retaining, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() { s.retainDaily(retaining) })
+	err = beside(ctx, s)
+	cancel()
+	work.Wait()
+	return errors.Join(err, s.Close())
 }

@@ -85,7 +85,7 @@ func TestDevNeedsItsOwnTemporal(t *testing.T) {
 func TestExternal(t *testing.T) {
 	folder := t.TempDir()
 	server, err := embedded.Start(t.Context(), embedded.Options{
-		Folder: folder, Namespace: DefaultNamespace, Attributes: attributes, Retention: retention, Token: "token",
+		Folder: folder, Namespace: DefaultNamespace, Attributes: attributes, Retention: historyKept, Token: "token",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,7 @@ func TestSession(t *testing.T) {
 		"resume that is not for now": testResumeRefused,
 		"resume of a matrix":         testResumeMatrix,
 		"a fork":                     testFork,
+		"what may go":                testRetain,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s, home) })
 	}

@@ -87,7 +87,7 @@ func (a *app) root() *cobra.Command {
 	root.SetCompletionCommandGroupID("machine")
 	a.add(root, "pipelines", a.initCommand(), a.validateCommand(), a.explainCommand(), a.runCommand(), a.suiteCommand(), a.importCommand(), a.capacityCommand(), a.schemaCommand())
 	a.add(root, "runs", a.listCommand(), a.statusCommand(), a.watchCommand(), a.logsCommand(), a.metricsCommand(), a.reportCommand(), a.compareCommand(), a.collectCommand(), a.resumeCommand(), a.cancelCommand())
-	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())
+	a.add(root, "machine", a.devCommand(), a.workerCommand(), a.gcCommand(), a.doctorCommand(), a.versionCommand(), a.sidecarCommand())
 	completionCommand(root)
 	return root
 }

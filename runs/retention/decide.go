@@ -49,7 +49,7 @@ type Run struct {
 	// are compared with: it passed and has metrics.
 	Kind     string
 	Compared bool
-	// Compares is how many runs before it this one's pipeline compares with, 0 for none; With names one run instead.
+	// Compares is how many runs before it this one's pipeline compares with, 0 for none; With is one that it names.
 	Compares int
 	With     string
 }
@@ -260,7 +260,6 @@ func (d *deciding) protectCompared() {
 		newest := of[0]
 		if newest.With != "" {
 			d.stays(newest.With, "run %s compares with it", newest.ID)
-			continue
 		}
 		want := newest.Compares
 		var with []string

@@ -254,11 +254,8 @@ func checkCompared(t *testing.T, facts Facts, goes map[string]bool) {
 	for _, of := range kinds {
 		slices.SortStableFunc(of, func(a, b Run) int { return b.Started.Compare(a.Started) })
 		newest, with := of[0], 0
-		if newest.With != "" {
-			if goes[newest.With] {
-				t.Errorf("%s goes, and %s compares with it", newest.With, newest.ID)
-			}
-			continue
+		if newest.With != "" && goes[newest.With] {
+			t.Errorf("%s goes, and %s compares with it", newest.With, newest.ID)
 		}
 		for _, r := range of[1:] {
 			if !r.Compared || with == newest.Compares {
