@@ -54,7 +54,7 @@ func (a axis) at(v float64) float64 {
 		low, high = math.Log10(low), math.Log10(high)
 		v = math.Log10(max(v, a.low))
 	}
-	if high == low || !finite(high-low) {
+	if high == low || !finite(high-low) || math.IsNaN(v) {
 		return a.start
 	}
 	share := min(max((v-low)/(high-low), 0), 1)
