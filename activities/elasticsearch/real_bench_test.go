@@ -2,12 +2,12 @@ package elasticsearch
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -125,7 +125,7 @@ func makeLog(b *testing.B, path string, seed uint64, size int) (lines int) {
 func curlRequests(b *testing.B, o Order) string {
 	b.Helper()
 	folder := b.TempDir()
-	p := &push{limits: usual, Order: o, folder: o.Folder}
+	p := &push{limits: usual, Order: o, folder: o.Folder, groups: map[string]bool{}}
 	if err := p.begin(); err != nil {
 		b.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func pushElsewhere(b *testing.B, s *elasticserver.Server, o Order) string {
 	if err := runs.WriteJSON(filepath.Join(string(o.Folder), "order.json"), o); err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestPushElsewhere$", "-test.v", "-test.timeout", "1h")
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), elsewhere+"="+s.URL+" "+filepath.Join(string(o.Folder), "order.json"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -170,26 +170,20 @@ func pushElsewhere(b *testing.B, s *elasticserver.Server, o Order) string {
 	return string(out)
 }
 
-// TestPushElsewhere is what pushElsewhere's process does.
-func TestPushElsewhere(t *testing.T) {
-	asked := os.Getenv(elsewhere)
-	if asked == "" {
-		t.Skip("only a benchmark asks for it")
-	}
+// pushOnly is what pushElsewhere's process does: it pushes, and says what memory it took.
+func pushOnly(asked string) error {
 	url, path, _ := strings.Cut(asked, " ")
 	var o Order
 	if err := runs.ReadJSON(path, &o); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	out, err := Server{URL: url}.Push(t.Context(), o, func(string) {})
+	out, err := Server{URL: url}.Push(context.Background(), o, func(string) {})
 	if err != nil || out.Reason != "" {
-		t.Fatalf("%+v, %v", out, err)
+		return fmt.Errorf("%+v, %w", out, err)
 	}
 	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Logf("no memory measured on %s: %v", runtime.GOOS, err)
-	}
-	t.Logf("%s", status)
+	fmt.Printf("%s", status)
+	return err
 }
 
 // peak is the largest resident set that a process has said it had, in bytes.
@@ -197,7 +191,7 @@ func peak(b *testing.B, out string) float64 {
 	b.Helper()
 	_, after, ok := strings.Cut(out, "VmHWM:")
 	if !ok {
-		return 0
+		b.Fatalf("no memory was measured: %s", out)
 	}
 	kib, err := strconv.ParseFloat(strings.Fields(after)[0], 64)
 	if err != nil {
