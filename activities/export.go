@@ -7,7 +7,31 @@ import (
 	"github.com/groundplan/groundplan/activities/export"
 	"github.com/groundplan/groundplan/activities/metrics"
 	"github.com/groundplan/groundplan/activities/stage"
+	"github.com/groundplan/groundplan/runs"
 )
+
+// Exported is a run that has ended, as it can be exported: what its instances measured is read anew. files is how many of
+// them left any results.
+func Exported(ctx context.Context, folder runs.Folder, record runs.Record) (run export.Run, files int, err error) {
+	pipeline, err := folder.ReadPipeline()
+	if err != nil {
+		return run, 0, err
+	}
+	times, err := Times(folder, record.Stages)
+	if err != nil {
+		return run, 0, err
+	}
+	found, err := metrics.Summarise(ctx, folder, pipeline.Groups, times, func(int) {})
+	if err != nil {
+		return run, 0, err
+	}
+	run = export.Run{
+		ID: record.ID, Pipeline: record.Pipeline, Suite: record.Suite, Ground: record.Ground, Cell: record.Cell,
+		Folder: folder, Groups: pipeline.Groups, Times: times, Series: found.Series,
+	}
+	run.Started, run.Ended = export.Span(times, record.Ended)
+	return run, found.Files, nil
+}
 
 // export writes the metrics for other programs, in the forms that the stage asks for, and sends them where a target is
 // configured. That comes after every run stage: the language sees to it.

@@ -29,6 +29,8 @@ type Run struct {
 	Times  metrics.Times
 	// Series are those of metrics.Summarise.
 	Series []metrics.Series
+	// Only says which metrics' values are written as rows; nil: all.
+	Only func(metric string) bool
 }
 
 // Span works out Started and Ended of a run from the times of its stages; now where it has none.

@@ -89,7 +89,7 @@ func TestSpan(t *testing.T) {
 
 func TestGoldens(t *testing.T) {
 	run := sampleRun(t)
-	for name, write := range map[string]func(io.Writer, Run) error{"metrics.prom": Prometheus, "metrics.otlp.json": OTLP} {
+	for name, write := range map[string]func(io.Writer, Run) error{"metrics.prom": Prometheus, "metrics.otlp.json": OTLP, "metrics.csv": CSV} {
 		var got bytes.Buffer
 		if err := write(&got, run); err != nil {
 			t.Fatal(err)

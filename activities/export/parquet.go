@@ -58,6 +58,9 @@ func Parquet(ctx context.Context, w io.Writer, run Run) error {
 		return err
 	}
 	err := metrics.Walk(ctx, run.Folder, run.Groups, run.Times, func(m *metrics.Measurement) error {
+		if run.Only != nil && !run.Only(m.Metric) {
+			return nil
+		}
 		rows = append(rows, rowOf(run, m))
 		if len(rows) < batch {
 			return nil

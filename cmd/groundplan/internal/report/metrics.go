@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -13,16 +15,21 @@ import (
 	"github.com/groundplan/groundplan/runs"
 )
 
-// Metrics is a table of a run's metrics, in the order of their names.
-func Metrics(t *terminal.Terminal, metrics map[string]pipelines.Summary) string {
+// Metrics is a table of a run's metrics, each with its groups and phases below it, and on a terminal with a picture of where
+// its values lie. parts takes their names apart.
+func Metrics(t *terminal.Terminal, metrics map[string]pipelines.Summary, parts func(string) Part) string {
 	rows := [][]terminal.Cell{head("METRIC", ">COUNT", ">MIN", ">MEAN", ">P50", ">P90", ">P95", ">P99", ">MAX", ">SUM")}
-	for _, name := range sorted(metrics) {
+	names := slices.SortedFunc(maps.Keys(metrics), func(a, b string) int { return cmp.Or(parts(a).compare(parts(b)), cmp.Compare(a, b)) })
+	for _, name := range names {
 		m := metrics[name]
 		row := []terminal.Cell{terminal.Text(terminal.Clean(name)), right(strconv.FormatInt(m.Count, 10))}
 		for _, v := range []float64{m.Min, m.Mean, m.P50, m.P90, m.P95, m.P99, m.Max, m.Sum} {
 			row = append(row, right(Number(v)))
 		}
 		rows = append(rows, row)
+	}
+	if t.Live {
+		pictured(rows, names, metrics, parts)
 	}
 	return t.Table(rows)
 }

@@ -53,7 +53,7 @@ func failedRun() runs.Record {
 
 func TestSummary(t *testing.T) {
 	out, rec := &terminal.Terminal{}, failedRun()
-	golden.Compare(t, "testdata/summary.golden", Stages(out, rec.Stages)+"\n"+Broken(out, rec)+"\n"+Verdict(out, rec)+"\n"+Groups(out, rec.Groups)+"\n"+Metrics(out, rec.Metrics))
+	golden.Compare(t, "testdata/summary.golden", Stages(out, rec.Stages)+"\n"+Broken(out, rec)+"\n"+Verdict(out, rec)+"\n"+Groups(out, rec.Groups)+"\n"+Metrics(out, rec.Metrics, Parts(rec, nil)))
 }
 
 func TestNotes(t *testing.T) {
