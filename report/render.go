@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
+	"math"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ func instant(t time.Time) string {
 func lasted(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "–" + lasted(-d)
+		return "–" + lasted(-max(d, -math.MaxInt64))
 	case d == 0:
 		return "0 s"
 	case d < time.Millisecond:
