@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/groundplan/groundplan/pipelines"
 	"github.com/groundplan/groundplan/pipelines/testground"
 )
 
-// loadComposition imports a composition in memory. The plan is the nearest folder upwards with a manifest.
+// loadComposition imports a composition in memory.
 func (s *source) loadComposition(file string, o pipelines.Options) (*pipelines.Document, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
@@ -18,7 +20,7 @@ func (s *source) loadComposition(file string, o pipelines.Options) (*pipelines.D
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	plan, ok := above(filepath.Dir(path), "manifest.toml")
+	plan, ok := planOf(path)
 	if !ok {
 		return nil, usage(fmt.Errorf("%s is a composition, and no folder above it has a manifest.toml: name the plan's with `groundplan import testground DIR --composition %s`", file, file))
 	}
@@ -50,6 +52,40 @@ func (s *source) loadComposition(file string, o pipelines.Options) (*pipelines.D
 		}
 	}
 	return doc, nil
+}
+
+// planName matches where a composition says which plan it is of.
+var planName = regexp.MustCompile(`(?m)^\s*plan\s*=\s*["']([^"'{}]+)["']`)
+
+// planOf is the folder of a composition's plan: the nearest one upwards that has a manifest, or beside which the plan's
+// name, or the end of it, leads to one. So a composition may lie in a folder beside those of several plans.
+func planOf(composition string) (string, bool) {
+	var ends []string // of the plan's name: a/b/c, b/c, c
+	if data, err := os.ReadFile(composition); err == nil {
+		if found := planName.FindSubmatch(data); found != nil {
+			parts := strings.Split(string(found[1]), "/")
+			for i := range parts {
+				if end := filepath.Join(parts[i:]...); filepath.IsLocal(end) {
+					ends = append(ends, end)
+				}
+			}
+		}
+	}
+	for dir := filepath.Dir(composition); ; dir = filepath.Dir(dir) {
+		for _, plan := range append(ends, ".") {
+			if folder := filepath.Join(dir, plan); isFile(filepath.Join(folder, "manifest.toml")) {
+				return folder, true
+			}
+		}
+		if dir == filepath.Dir(dir) {
+			return "", false
+		}
+	}
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // above is the nearest folder upwards that holds something of that name.
