@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/progress"
@@ -16,7 +17,7 @@ import (
 )
 
 // Metrics is a table of a run's metrics, each with its groups and phases below it, and on a terminal with a picture of where
-// its values lie. parts takes their names apart.
+// its values lie; on a narrow one the picture stands in the place of most figures. parts takes their names apart.
 func Metrics(t *terminal.Terminal, metrics map[string]pipelines.Summary, parts func(string) Part) string {
 	rows := [][]terminal.Cell{head("METRIC", ">COUNT", ">MIN", ">MEAN", ">P50", ">P90", ">P95", ">P99", ">MAX", ">SUM")}
 	names := slices.SortedFunc(maps.Keys(metrics), func(a, b string) int { return cmp.Or(parts(a).compare(parts(b)), cmp.Compare(a, b)) })
@@ -28,10 +29,27 @@ func Metrics(t *terminal.Terminal, metrics map[string]pipelines.Summary, parts f
 		}
 		rows = append(rows, row)
 	}
-	if t.Live {
-		pictured(rows, names, metrics, parts)
+	if !t.Live {
+		return t.Table(rows)
+	}
+	pictured(rows, names, metrics, parts)
+	if width, _ := t.Size(); !fits(rows, width) {
+		for i, row := range rows {
+			rows[i] = []terminal.Cell{row[0], row[4], row[7], row[len(row)-1]}
+		}
 	}
 	return t.Table(rows)
+}
+
+// fits says whether a table's longest line fits into a width.
+func fits(rows [][]terminal.Cell, width int) bool {
+	plain := (&terminal.Terminal{}).Table(rows)
+	for line := range strings.Lines(plain) {
+		if terminal.Width(strings.TrimRight(line, "\n")) > width {
+			return false
+		}
+	}
+	return true
 }
 
 // Groups is a table of what is known of each group's instances.

@@ -61,7 +61,9 @@ func TestPictures(t *testing.T) {
 		"size": s(1, 10, 100, 1000, 10000), "one": s(3, 3, 3, 3, 3), "negative": s(-5, 0, 1, 2, 5),
 		"huge": s(-math.MaxFloat64, 0, 1, 2, math.MaxFloat64),
 	}
-	golden.Compare(t, "testdata/pictures.golden", Metrics(wide, metrics, Parts(failedRun(), []string{"split"})))
+	narrow := &terminal.Terminal{Live: true, Window: func() (int, int) { return 80, 24 }}
+	parts := Parts(failedRun(), []string{"split"})
+	golden.Compare(t, "testdata/pictures.golden", Metrics(wide, metrics, parts)+"\n"+Metrics(narrow, metrics, parts))
 }
 
 // TestPictureOfAnything draws what would overflow, or has no width.
