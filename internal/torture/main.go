@@ -6,6 +6,9 @@
 //
 // With -outage it kills Redis instead, in the middle of a run whose instances meet at one barrier after another, starts it
 // again after that long, and checks that the run passes: no barrier is lost, and none is passed twice.
+//
+// With -suites it runs suites on a one-minute cron for that long, kills everything in the middle of a turn, starts it again
+// two minutes later, and checks that no turn is missed or doubled beyond the catch-up rule.
 package main
 
 import (
@@ -27,6 +30,7 @@ type options struct {
 	seed      uint64
 	outage    time.Duration
 	rounds    int
+	suites    time.Duration
 }
 
 func main() {
@@ -39,10 +43,14 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "where the moments are drawn from")
 	flag.DurationVar(&o.outage, "outage", 0, "how long Redis is away; 0: kill worker and server instead")
 	flag.IntVar(&o.rounds, "rounds", 1000, "with -outage: how many barriers the instances meet at")
+	flag.DurationVar(&o.suites, "suites", 0, "how long suites run on a one-minute cron, with everything killed in the middle; 0: kill worker and server instead")
 	flag.Parse()
 	carryOut := torture
-	if o.outage > 0 {
+	switch {
+	case o.outage > 0:
 		carryOut = endure
+	case o.suites > 0:
+		carryOut = keepTime
 	}
 	if err := carryOut(o); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
