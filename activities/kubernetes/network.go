@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/groundplan/groundplan/activities/sidecars"
@@ -32,9 +31,7 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 	s.state.Network = sidecars.Network(in)
 	s.state.NetworkKey = "" // sidecars that were asked already say once more what came of it
 	if len(s.state.Groups) == 0 {
-		result := sidecars.Passed()
-		result.Notes = []string{"no instance is placed yet: the data network is set, and not proved, once some are"}
-		return result, s.state.write(s.folder)
+		return sidecars.Noted("no instance is placed yet: the data network is set, and not proved, once some are"), s.state.write(s.folder)
 	}
 	why, err := s.revive(ctx, nil, report)
 	if err != nil {
@@ -46,21 +43,15 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 		}
 		return sidecars.Invalid("%s", why), s.state.write(s.folder)
 	}
-	result := sidecars.Passed()
-	if s.proved != "" {
-		result.Notes = []string{s.proved}
-	}
-	return result, nil
+	return sidecars.Noted(s.proved), nil
 }
 
 // revive brings the cluster to where the state says it should be: every instance of the groups placed so far is there,
 // the sidecars know of it, and the data network is as it was last asked for. What is so already isn't touched. The string
 // is why that can't be. The caller holds the run's lock.
 func (s *session) revive(ctx context.Context, need []string, report func(stage.Progress)) (string, error) {
-	for _, name := range need {
-		if !slices.Contains(s.state.Groups, name) {
-			return fmt.Sprintf("group %s has not been placed: it needs a schedule stage before this one", name), nil
-		}
+	if why := sidecars.Unplaced(need, s.state.Groups); why != "" {
+		return why, nil
 	}
 	if err := s.connect(ctx); err != nil {
 		return "", err

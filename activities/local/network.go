@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/groundplan/groundplan/activities/sidecars"
 	"github.com/groundplan/groundplan/activities/stage"
@@ -33,21 +32,15 @@ func (g *Ground) Network(ctx context.Context, in stage.Input, report func(stage.
 		}
 		return sidecars.Invalid("%s", why), s.state.write(s.folder)
 	}
-	result := sidecars.Passed()
-	if s.proved != "" {
-		result.Notes = []string{s.proved}
-	}
-	return result, nil
+	return sidecars.Noted(s.proved), nil
 }
 
 // revive brings a sidecar to where the state says it should be: on a new one every group is placed, and the data network
 // set as it was last asked for. Of a sidecar that holds the needed groups it asks nothing. The string is why that can't
 // be. The caller holds the lock.
 func (s *session) revive(ctx context.Context, need []string, report func(stage.Progress)) (string, error) {
-	for _, name := range need {
-		if !slices.Contains(s.state.Groups, name) {
-			return fmt.Sprintf("group %s has not been placed: it needs a schedule stage before this one", name), nil
-		}
+	if why := sidecars.Unplaced(need, s.state.Groups); why != "" {
+		return why, nil
 	}
 	status, err := s.ensure(ctx)
 	if err != nil {

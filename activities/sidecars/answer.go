@@ -10,8 +10,14 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-// Passed is the result of a stage that did what it was asked.
-func Passed() stage.Result { return stage.Result{Verdict: stage.Passed} }
+// Noted is the result of a stage that did what it was asked, with a note that may be empty.
+func Noted(note string) stage.Result {
+	result := stage.Result{Verdict: stage.Passed}
+	if note != "" {
+		result.Notes = []string{note}
+	}
+	return result
+}
 
 // Invalid is the result of a stage whose ground isn't fit, with the sentence why.
 func Invalid(format string, args ...any) stage.Result {
@@ -34,6 +40,16 @@ func Progress(status control.RunStatus) stage.Progress {
 		p.FirstFailure = fmt.Sprintf("%s/%d: %s", first.Group, first.Index, first.Reason)
 	}
 	return p
+}
+
+// Unplaced says which of the groups that are needed was never placed; empty when all were.
+func Unplaced(need, placed []string) string {
+	for _, name := range need {
+		if !slices.Contains(placed, name) {
+			return fmt.Sprintf("group %s has not been placed: it needs a schedule stage before this one", name)
+		}
+	}
+	return ""
 }
 
 // PlacedOf counts the placed instances of groups.
