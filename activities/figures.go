@@ -129,7 +129,9 @@ func sumUp(instances int, lives map[int]*life) runs.Group {
 		default:
 			sums.Outcomes.Failed++
 		}
-		memory = append(memory, float64(l.memory))
+		if l.memory > 0 { // else it ended before anybody could look
+			memory = append(memory, float64(l.memory))
+		}
 		cpu = append(cpu, l.cpu)
 		seconds = append(seconds, l.seconds)
 	}

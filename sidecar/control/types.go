@@ -253,8 +253,10 @@ type Instance struct {
 	Signal string `json:"signal,omitempty"`
 	// Starts is how often it was started, where events started it again.
 	Starts int `json:"starts,omitempty"`
-	// PeakMemory is the largest resident set seen, in bytes; CPU is user and system time in seconds.
-	PeakMemory int64   `json:"peakMemory"`
+	// PeakMemory is the largest resident set seen, in bytes; 0, and left out, where the program ended before it could be seen:
+	// the kernel gives only those figures away after an end that are above the sidecar's own. CPU is user and system time in
+	// seconds.
+	PeakMemory int64   `json:"peakMemory,omitempty"`
 	CPU        float64 `json:"cpu"`
 	// LastLines are the last lines of stderr, or of stdout where stderr is empty; at most ten. Failures only.
 	LastLines []string `json:"lastLines,omitempty"`

@@ -51,7 +51,7 @@ func (m *member) finish(exit Exit) {
 	defer written.close()
 	said, err := written.report()
 	report.Add(said)
-	if err == nil && !report.Failure && !report.Crash && end.Exit == 2 {
+	if err == nil && !report.Failure && !report.Crash && (end.Exit == 2 || end.Signal == "SIGABRT") {
 		end.Panic, err = written.panicked()
 	}
 	result.Outcome, result.Reason = outcome.Judge(m.group.Outcome, report, end)
@@ -59,7 +59,7 @@ func (m *member) finish(exit Exit) {
 		return
 	}
 	if err == nil && result.Outcome != control.OutcomeSucceeded {
-		result.LastLines, err = written.lastLines()
+		result.LastLines, err = written.lastLines(end.Panic != "" || report.Crash)
 	}
 	s.conclude(m, result, errors.Join(err, written.link()))
 }

@@ -79,8 +79,8 @@ func (l logs) panicked() (string, error) {
 	return outcome.Panic(stderr)
 }
 
-// lastLines are those of stderr, or of stdout where stderr is empty.
-func (l logs) lastLines() ([]string, error) {
+// lastLines are those of stderr, or of stdout where stderr is empty; of a panic, its first ones.
+func (l logs) lastLines(panicked bool) ([]string, error) {
 	for _, log := range []struct {
 		name string
 		from int64
@@ -92,7 +92,13 @@ func (l logs) lastLines() ([]string, error) {
 		if file == nil {
 			continue
 		}
-		lines, err := outcome.LastLines(written, 0, written.Size())
+		var lines []string
+		if panicked && log.name == "stderr.log" {
+			lines, err = outcome.PanicLines(io.NewSectionReader(written, 0, written.Size()))
+		}
+		if err == nil && len(lines) == 0 {
+			lines, err = outcome.LastLines(written, 0, written.Size())
+		}
 		if err := errors.Join(err, file.Close()); err != nil || len(lines) > 0 {
 			return lines, err
 		}

@@ -11,8 +11,11 @@ import (
 )
 
 const (
-	// firstLook is when an instance's memory is looked at first, after the gate has opened; then each is looked at once
-	// per sweep, the looks spread over the sweep so that no instance is disturbed by those at the others.
+	// mostHasty is of how many instances the memory is looked at right after the gate has opened, more than once: a program
+	// that ends at once leaves no other trace of it. With more, the looks would be in the way of what is measured.
+	mostHasty = 64
+	// firstLook is when an instance's memory is looked at first otherwise; then each is looked at once per sweep, the looks
+	// spread over the sweep so that no instance is disturbed by those at the others.
 	firstLook = 100 * time.Millisecond
 	sweep     = 5 * time.Second
 	looks     = 20 // per sweep
@@ -56,10 +59,16 @@ func peak(seen, maxrss, parent int64) int64 {
 	return seen
 }
 
+// hasty are the pauses before each of the looks right after the gate has opened.
+var hasty = []time.Duration{time.Millisecond, time.Millisecond, 2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond, 32 * time.Millisecond}
+
 // lookAround looks at the memory of everything that runs in the stage, until the stage is over.
 func (s *stage) lookAround() {
 	timer := time.NewTimer(firstLook)
 	defer timer.Stop()
+	if len(s.members) <= mostHasty && !s.lookHastily() {
+		return
+	}
 	for at := 0; ; at++ {
 		select {
 		case <-s.over:
@@ -73,6 +82,19 @@ func (s *stage) lookAround() {
 		}
 		timer.Reset(sweep / looks)
 	}
+}
+
+// lookHastily looks at everybody several times within moments; false when the stage is over.
+func (s *stage) lookHastily() bool {
+	for _, pause := range hasty {
+		select {
+		case <-s.over:
+			return false
+		case <-time.After(pause):
+		}
+		s.look(0, 1)
+	}
+	return true
 }
 
 // look looks at every nth member.

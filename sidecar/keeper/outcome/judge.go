@@ -44,6 +44,8 @@ func Judge(mode string, report Report, end End) (result, reason string) {
 		return control.OutcomeKilled, "killed by " + end.Event
 	case end.Cut != "":
 		return control.OutcomeFailed, end.Cut
+	case end.Signal == "SIGABRT" && end.Panic != "": // a Go program under GOTRACEBACK=crash
+		return control.OutcomeCrashed, words("panicked", end.Panic)
 	case end.Signal != "" && report.Success:
 		return control.OutcomeCrashed, "killed by " + end.Signal + " after it had reported success"
 	case end.Signal != "":
@@ -65,11 +67,33 @@ func Judge(mode string, report Report, end End) (result, reason string) {
 
 // words puts what an instance said behind what it did, on one line.
 func words(did, said string) string {
-	said = strings.Join(strings.Fields(said), " ")
+	said = strings.Join(strings.Fields(message(said)), " ")
 	if said == "" {
 		return did
 	}
 	return did + ": " + Cut(said, longestReason)
+}
+
+// message is what of an instance's words a person wants first: without the stacks of goroutines that a program may put
+// around it, and the message of a panic where one stands among them.
+func message(said string) string {
+	if !strings.Contains(said, "goroutine ") {
+		return said
+	}
+	before, dump := "", false
+	for line := range strings.Lines(said) {
+		if panicked, ok := strings.CutPrefix(line, "panic: "); ok {
+			return panicked
+		}
+		dump = dump || strings.HasPrefix(line, "goroutine ")
+		if !dump {
+			before += line
+		}
+	}
+	if strings.TrimSpace(before) == "" {
+		return said
+	}
+	return before
 }
 
 // Cut shortens a text to at most limit bytes, at a character's end, and shows that it did.

@@ -41,6 +41,7 @@ func TestJudge(t *testing.T) {
 		{"exit 0", End{}},
 		{"exit 3", End{Exit: 3}},
 		{"exit 2 with a Go panic", End{Exit: 2, Panic: "index out of range"}},
+		{"SIGABRT with a Go panic", End{Exit: -1, Signal: "SIGABRT", Panic: "index out of range"}},
 		{"SIGSEGV", End{Exit: -1, Signal: "SIGSEGV"}},
 		{"killed by an event", End{Exit: -1, Signal: "SIGKILL", Event: "the event churn"}},
 		{"cut off", End{Exit: -1, Signal: "SIGKILL", Cut: "still running when the stage's timeout ended"}},
@@ -165,6 +166,47 @@ func TestPanic(t *testing.T) {
 		if got, err := Panic(strings.NewReader(stderr)); got != want || err != nil {
 			t.Errorf("%q: %q, %v; want %q", stderr, got, err, want)
 		}
+	}
+}
+
+func TestMessage(t *testing.T) {
+	stack := "goroutine 7 [running]:\nmain.look()\n\t/src/main.go:12 +0x1d\n"
+	for said, want := range map[string]string{
+		"nil map":                       "nil map",
+		"nil map\n\n" + stack:           "nil map\n\n",
+		stack + "panic: nil map\n":      "nil map\n",
+		stack:                           stack,
+		"it waits for goroutine 7":      "it waits for goroutine 7",
+		"first\ngoroutine 7 is stuck\n": "first\n",
+	} {
+		if got := message(said); got != want {
+			t.Errorf("%q: got %q, want %q", said, got, want)
+		}
+	}
+}
+
+func TestPanicLines(t *testing.T) {
+	stack := "\ngoroutine 7 [running]:\nmain.look()\n\t/src/main.go:12 +0x1d\n"
+	others := strings.Repeat("\ngoroutine 8 [select]:\nmain.wait()\n", 100)
+	for stderr, want := range map[string]string{
+		"panic: nil map\n" + stack:                              "panic: nil map|goroutine 7 [running]:|main.look()|\t/src/main.go:12 +0x1d",
+		"panic: one [recovered]\n\tpanic: two\n" + stack:        "panic: one [recovered]|\tpanic: two|goroutine 7 [running]:|main.look()|\t/src/main.go:12 +0x1d",
+		"log\nfatal error: all goroutines are asleep\n" + stack: "fatal error: all goroutines are asleep|goroutine 7 [running]:|main.look()|\t/src/main.go:12 +0x1d",
+		"panic: said by the way\nand on it goes\n":              "",
+		"panic: by the way\npanic: nil map\n" + stack:           "panic: nil map|goroutine 7 [running]:|main.look()|\t/src/main.go:12 +0x1d",
+		"": "",
+	} {
+		got, err := PanicLines(strings.NewReader(stderr))
+		if err != nil || strings.Join(got, "|") != want {
+			t.Errorf("%q: got %q, %v", stderr, got, err)
+		}
+	}
+	got, err := PanicLines(strings.NewReader("panic: nil map\n" + stack + others))
+	if err != nil || len(got) != lastLines || got[0] != "panic: nil map" {
+		t.Errorf("of a long dump: %q, %v", got, err)
+	}
+	if _, err := PanicLines(iotest.ErrReader(errors.New("gone"))); err == nil {
+		t.Error("an error of the reader was lost")
 	}
 }
 

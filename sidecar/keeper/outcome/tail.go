@@ -27,12 +27,45 @@ func LastLines(file io.ReaderAt, from, size int64) ([]string, error) {
 		return nil, fmt.Errorf("reading the last lines: %w", err)
 	}
 	var last []string
-	all := strings.Split(string(tail[:n]), "\n")
-	for i := len(all) - 1; i >= 0 && len(last) < lastLines; i-- {
-		if line := strings.TrimRight(all[i], " \t\r"); line != "" {
-			last = append(last, Cut(line, longestLast))
+	for _, line := range slices.Backward(strings.Split(string(tail[:n]), "\n")) {
+		if last = appendLine(last, line); len(last) == lastLines {
+			break
 		}
 	}
 	slices.Reverse(last)
 	return last, nil
+}
+
+// appendLine adds a line that isn't empty, cut.
+func appendLine(lines []string, line string) []string {
+	if line = strings.TrimRight(line, " \t\r"); line == "" {
+		return lines
+	}
+	return append(lines, Cut(line, longestLast))
+}
+
+// PanicLines returns the first ten lines of a Go program's last words in its stderr: the message of its panic, or of its
+// fatal error, and the top of the stack below it. The end of such a dump would be other goroutines. It returns none where
+// there are no such words.
+func PanicLines(stderr io.Reader) ([]string, error) {
+	var found []string
+	stack := false
+	err := lines(stderr, func(line []byte) {
+		text := string(line)
+		switch {
+		case stack && len(found) == lastLines:
+		case !stack && (strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ")):
+			found = appendLine(nil, text)
+		case len(found) > 0 && len(found) < lastLines:
+			stack = stack || strings.HasPrefix(text, "goroutine ")
+			found = appendLine(found, text)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the last words: %w", err)
+	}
+	if !stack {
+		return nil, nil
+	}
+	return found, nil
 }
