@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"html/template"
 	"slices"
 	"strings"
 	"time"
@@ -29,8 +30,12 @@ type link struct {
 	Figures          []figure
 }
 
-// figure is one thing asked and what came of it.
-type figure struct{ Name, Asked, Achieved string }
+// figure is one thing asked and what came of it. Lane shows by how much that is more or less, beside what is tolerated;
+// of what is a matter of chance, like loss, it is empty.
+type figure struct {
+	Name, Asked, Achieved string
+	Lane                  template.HTML
+}
 
 func (m *material) networks() []network {
 	var list []network
@@ -47,14 +52,14 @@ func (m *material) networks() []network {
 				n.MoreBad++
 			}
 		}
-		n.Links = links(p.Pairs)
+		n.Links = links(p.Pairs, float64(p.Tolerance))
 		list = append(list, n)
 	}
 	return list
 }
 
 // links puts together the pairs between the same groups that are asked the same.
-func links(pairs []control.Pair) []link {
+func links(pairs []control.Pair, tolerance float64) []link {
 	of := map[string][]control.Pair{}
 	for _, p := range pairs {
 		key := groupOf(p.From) + "\x00" + groupOf(p.To) + "\x00" + fmt.Sprint(p.Asked)
@@ -69,7 +74,7 @@ func links(pairs []control.Pair) []link {
 				l.Faults++
 			}
 		}
-		l.Figures = figures(same)
+		l.Figures = figures(same, tolerance)
 		list = append(list, l)
 	}
 	slices.SortStableFunc(list, func(a, b link) int { return cmp.Compare(b.Faults, a.Faults) })
@@ -82,10 +87,10 @@ func groupOf(instance string) string {
 }
 
 // figures are what was asked of some pairs, each with what was achieved from the least to the most.
-func figures(pairs []control.Pair) []figure {
+func figures(pairs []control.Pair, tolerance float64) []figure {
 	asked := pairs[0].Asked
 	var list []figure
-	add := func(name, asked string, of func(control.Figures) float64, format func(float64) string) {
+	add := func(name string, of func(control.Figures) float64, format func(float64) string, judged bool) {
 		var values []float64
 		for _, p := range pairs {
 			values = append(values, of(p.Achieved))
@@ -96,7 +101,14 @@ func figures(pairs []control.Pair) []figure {
 		if last := format(high); last != text {
 			text += " to " + last
 		}
-		list = append(list, figure{name, asked, text})
+		f := figure{Name: name, Asked: "nothing", Achieved: text}
+		if want := of(asked); want > 0 {
+			f.Asked = format(want)
+			if judged {
+				f.Lane = deviation(low/want-1, high/want-1, tolerance)
+			}
+		}
+		list = append(list, f)
 	}
 	span := func(f func(control.Figures) pipelines.Duration) func(control.Figures) float64 {
 		return func(v control.Figures) float64 { return time.Duration(f(v)).Seconds() }
@@ -105,13 +117,13 @@ func figures(pairs []control.Pair) []figure {
 		return func(v control.Figures) float64 { return float64(f(v)) }
 	}
 	if asked.Latency > 0 {
-		add("latency", asked.Latency.String(), span(func(f control.Figures) pipelines.Duration { return f.Latency }), plot.Seconds.Format)
+		add("latency", span(func(f control.Figures) pipelines.Duration { return f.Latency }), plot.Seconds.Format, true)
 	}
 	if asked.Jitter > 0 {
-		add("jitter", asked.Jitter.String(), span(func(f control.Figures) pipelines.Duration { return f.Jitter }), plot.Seconds.Format)
+		add("jitter", span(func(f control.Figures) pipelines.Duration { return f.Jitter }), plot.Seconds.Format, false)
 	}
 	if asked.Bandwidth > 0 {
-		add("bandwidth", asked.Bandwidth.String(), func(f control.Figures) float64 { return float64(f.Bandwidth) }, plot.Bits.Format)
+		add("bandwidth", func(f control.Figures) float64 { return float64(f.Bandwidth) }, plot.Bits.Format, true)
 	}
 	for _, s := range []struct {
 		name string
@@ -123,16 +135,34 @@ func figures(pairs []control.Pair) []figure {
 		{"corruption", func(f control.Figures) pipelines.Share { return f.Corrupt }},
 	} {
 		if s.of(asked) > 0 {
-			add(s.name, s.of(asked).String(), share(s.of), plot.Share.Format)
+			add(s.name, share(s.of), plot.Share.Format, false)
 		}
 	}
 	if asked.Policy != "" && asked.Policy != "accept" {
-		list = append(list, figure{"policy", clean(asked.Policy, 20), policies(pairs)})
+		list = append(list, figure{Name: "policy", Asked: clean(asked.Policy, 20), Achieved: policies(pairs)})
 	}
 	if len(list) == 0 {
-		add("latency", "nothing", span(func(f control.Figures) pipelines.Duration { return f.Latency }), plot.Seconds.Format)
+		add("latency", span(func(f control.Figures) pipelines.Duration { return f.Latency }), plot.Seconds.Format, false)
 	}
 	return list
+}
+
+// deviation draws from what to what share achieved is off what was asked, over twice what is tolerated to both sides.
+func deviation(low, high, tolerance float64) template.HTML {
+	if tolerance <= 0 {
+		return ""
+	}
+	at := func(share float64) float64 { return 0.5 + share/(4*tolerance) }
+	class := "thick better"
+	if max(-low, high) > tolerance {
+		class = "thick different"
+	}
+	// What is hit exactly still has to be seen.
+	from, to := at(low), at(high)
+	return plot.Lane(
+		plot.Part{Shape: plot.Band, From: at(-tolerance), To: at(tolerance), Class: "tolerated"}, plot.Part{Shape: plot.Rule, From: 0.5, Class: "none"},
+		plot.Part{Shape: plot.Line, From: min(from, to-0.006), To: max(to, from+0.006), Class: class},
+	)
 }
 
 func policies(pairs []control.Pair) string {

@@ -62,5 +62,6 @@
     }
     found.textContent = 'All have succeeded.';
   });
+  document.getElementById('next').hidden = !groups.some((of) => /[^sk]/.test(of.kinds));
   tools.hidden = false;
 })();
