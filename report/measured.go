@@ -119,8 +119,22 @@ func sparse(rows []summaryRow) []summaryRow {
 		}
 	}
 	rows = slices.DeleteFunc(rows, func(r summaryRow) bool { return r.Group == "" && groups[r.Phase] == 1 })
-	slices.SortStableFunc(rows, func(a, b summaryRow) int { return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Phase, b.Phase)) })
+	slices.SortStableFunc(rows, func(a, b summaryRow) int {
+		one, other := eventOf(a.Phase), eventOf(b.Phase)
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(one, other), cmp.Compare(turnOf(a.Phase), turnOf(b.Phase)))
+	})
 	return rows
+}
+
+// eventOf is the event of a phase, and turnOf where the phase comes among the event's: `during split`.
+func eventOf(phase string) string {
+	_, event, _ := strings.Cut(phase, " ")
+	return event
+}
+
+func turnOf(phase string) int {
+	word, _, _ := strings.Cut(phase, " ")
+	return slices.Index(pipelines.Phases, word)
 }
 
 // source says what was read, where that isn't all.
