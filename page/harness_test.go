@@ -87,8 +87,10 @@ func (f *fake) wished() string {
 	return strings.Join(f.wishes, "; ")
 }
 
-func (f *fake) Cancel(_ context.Context, id string) error       { return f.wish("cancel " + id) }
-func (f *fake) Resume(_ context.Context, id, from string) error { return f.wish("resume " + id + " " + from) }
+func (f *fake) Cancel(_ context.Context, id string) error { return f.wish("cancel " + id) }
+func (f *fake) Resume(_ context.Context, id, from string) error {
+	return f.wish("resume " + id + " " + from)
+}
 func (f *fake) Decide(_ context.Context, id string, d workflows.Decision) error {
 	return f.wish("decide " + id + " " + d.Action + " " + d.Stage)
 }
@@ -97,10 +99,12 @@ func (f *fake) Suites(context.Context) ([]Suite, error) {
 	defer f.mu.Unlock()
 	return append([]Suite(nil), f.suites...), f.away
 }
-func (f *fake) Trigger(_ context.Context, s string) error     { return f.wish("trigger " + s) }
-func (f *fake) Pause(_ context.Context, s, note string) error { return f.wish("pause " + s + " " + note) }
-func (f *fake) Unpause(_ context.Context, s string) error     { return f.wish("unpause " + s) }
-func (f *fake) Temporal() string                              { return "http://127.0.0.1:1/?key=x" }
+func (f *fake) Trigger(_ context.Context, s string) error { return f.wish("trigger " + s) }
+func (f *fake) Pause(_ context.Context, s, note string) error {
+	return f.wish("pause " + s + " " + note)
+}
+func (f *fake) Unpause(_ context.Context, s string) error { return f.wish("unpause " + s) }
+func (f *fake) Temporal() string                          { return "http://127.0.0.1:1/?key=x" }
 
 // world is a page that is served, with services that a test plays.
 type world struct {
@@ -275,7 +279,9 @@ func has(text string) func(string) bool {
 
 var began = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func after(seconds float64) time.Time { return began.Add(time.Duration(seconds * float64(time.Second))) }
+func after(seconds float64) time.Time {
+	return began.Add(time.Duration(seconds * float64(time.Second)))
+}
 
 // aPipeline has two groups of n instances together, and the usual stages.
 func aPipeline(name string, n int) pipelines.Resolved {

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -50,11 +51,12 @@ const (
 
 var letters = map[string]byte{"succeeded": 's', "failed": 'f', "crashed": 'c', "silent": 'i', "killed": 'k'}
 
-// mostReasons is how many instances of a stage are told with why they did not succeed, and mostInstances how many a run may
-// have to be shown one by one.
+// mostReasons is how many instances of a stage are told with why they did not succeed, mostInstances how many a run may
+// have to be shown one by one, and mostKept how many are kept over its stages: nine bytes each.
 const (
 	mostReasons   = 200
 	mostInstances = 200_000
+	mostKept      = 4_000_000
 )
 
 // outcomes is what became of the instances, stage by stage.
@@ -141,7 +143,24 @@ func (o *outcomes) read(folder runs.Folder, tell teller) (more bool) {
 		}
 		more = o.readStage(name, o.stages[name], folder, tell) || more
 	}
+	o.forget()
 	return more
+}
+
+// forget lets go of the earliest stages where a run has too many to keep them all. What comes of one later begins anew.
+func (o *outcomes) forget() {
+	var kept []string
+	for name, s := range o.stages {
+		if s.letters != nil {
+			kept = append(kept, name)
+		}
+	}
+	slices.SortFunc(kept, func(a, b string) int { return cmp.Compare(o.order[a], o.order[b]) })
+	for len(kept) > 1 && len(kept)*o.slots > mostKept {
+		s := o.stages[kept[0]]
+		s.attempt, s.letters, s.lines, s.reasons = "", nil, nil, nil
+		kept = kept[1:]
+	}
 }
 
 func (o *outcomes) readStage(name string, s *stageOutcomes, folder runs.Folder, tell teller) bool {
@@ -206,8 +225,10 @@ func (o *outcomes) message(name string, s *stageOutcomes) outcomesMessage {
 			m.Whole = append(m.Whole, string(s.letters[o.starts[i]:o.starts[i]+max(g.Instances, 0)]))
 		}
 	}
-	for stage := range o.stages {
-		m.Stages = append(m.Stages, stage)
+	for stage, s := range o.stages {
+		if s.letters != nil {
+			m.Stages = append(m.Stages, stage)
+		}
 	}
 	slices.Sort(m.Stages)
 	return m
@@ -290,8 +311,8 @@ func (p *Page) withStage(w http.ResponseWriter, r *http.Request, id string, do f
 	defer f.mu.Unlock()
 	o := f.subject.(*run).outcomes
 	s := o.stages[name]
-	if s == nil {
-		fail(w, http.StatusNotFound, fmt.Sprintf("there are no outcomes of a stage %q", name))
+	if s == nil || s.letters == nil {
+		fail(w, http.StatusNotFound, fmt.Sprintf("there are no outcomes of a stage %q here; the report has those of every stage", name))
 		return
 	}
 	do(o, name, s)
