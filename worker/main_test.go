@@ -63,7 +63,7 @@ func (a acts) record(_ context.Context, in stage.Record) error {
 	}
 	return folder.WriteRecord(runs.Record{
 		ID: in.Run.ID, Pipeline: in.Pipeline.Name, Status: in.Status, Verdict: in.Verdict, Reason: in.Reason,
-		Started: in.Started, Ended: in.Ended, Stages: in.Results, Tries: in.Tries, Cells: in.Cells,
+		Started: in.Started, Ended: in.Ended, Stages: in.Results, Tries: in.Tries, Cells: in.Cells, Suite: in.Run.Suite,
 	})
 }
 

@@ -231,6 +231,7 @@ type knownSuite struct {
 	status      SuiteStatus
 	created     time.Time
 	description *client.ScheduleDescription
+	underWay    []*commonpb.WorkflowExecution
 }
 
 // readSchedule asks Temporal about a suite; ErrNoSuite when it has none of that name.
@@ -247,6 +248,12 @@ func (s *Session) readSchedule(ctx context.Context, name string) (knownSuite, er
 		return k, fmt.Errorf("the suite %s: %w", name, err)
 	}
 	k.created = k.description.Info.CreatedAt.UTC()
+	if k.underWay, err = s.turnsUnderWay(ctx, name, k.description.Info.RunningWorkflows); err != nil {
+		return k, err
+	}
+	if err := s.mendTurns(ctx, name, k.underWay); err != nil {
+		s.log.Warn("could not find out what became of a suite's turns", "suite", name, "error", err)
+	}
 	k.status = s.statusOf(name, k)
 	return k, nil
 }
@@ -282,8 +289,8 @@ func (s *Session) statusOf(name string, k knownSuite) SuiteStatus {
 	if len(info.NextActionTimes) > 0 && !status.Paused {
 		status.Next = info.NextActionTimes[0].UTC()
 	}
-	for _, w := range info.RunningWorkflows {
-		status.UnderWay = append(status.UnderWay, w.WorkflowID)
+	for _, e := range k.underWay {
+		status.UnderWay = append(status.UnderWay, e.GetWorkflowId())
 	}
 	if turns, _ := s.config.Home.ReadSuiteTurns(name); len(turns) > 0 { // its error names turns that can't be read
 		status.Last = &turns[0]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -126,11 +127,15 @@ func (s *Session) TriggerSuite(ctx context.Context, name, overlap string) (*Turn
 	for _, a := range k.description.Info.RecentActions {
 		known[actionRun(a)] = true
 	}
+	if err := awaitFreeSecond(ctx, k); err != nil {
+		return nil, err
+	}
 	asked := time.Now()
 	if err := s.schedule(name).Trigger(ctx, client.ScheduleTriggerOptions{Overlap: overlaps[overlap]}); err != nil {
 		return nil, fmt.Errorf("triggering the suite %s: %w", name, s.suiteError(name, err))
 	}
-	for wait := pause / 4; ; wait = min(2*wait, time.Second) {
+	buffered := strings.HasPrefix(overlap, "buffer-")
+	for wait := pause / 4; buffered || time.Since(asked) < slowTrigger; wait = min(2*wait, time.Second) {
 		now, err := s.readSchedule(ctx, name)
 		if err != nil {
 			return nil, err
@@ -147,6 +152,28 @@ func (s *Session) TriggerSuite(ctx context.Context, name, overlap string) (*Turn
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return nil, fmt.Errorf("waiting for the turn of %s to begin: %w", name, err)
+		}
+	}
+	return nil, fmt.Errorf("the turn of %s has not begun within %v: `groundplan suite show %s` tells when it has", name, slowTrigger, name)
+}
+
+// slowTrigger is how long a turn that nothing keeps back may take to begin.
+const slowTrigger = time.Minute
+
+// awaitFreeSecond waits until no turn bears the time that it is. Temporal names a turn by the second at which it was due,
+// and leaves out a second one of the same name.
+func awaitFreeSecond(ctx context.Context, k knownSuite) error {
+	for {
+		now := time.Now().Truncate(time.Second)
+		taken := k.input.Suite.Schedule.Due(now)
+		for _, a := range k.description.Info.RecentActions {
+			taken = taken || a.ScheduleTime.Truncate(time.Second).Equal(now)
+		}
+		if !taken {
+			return nil
+		}
+		if err := sleep(ctx, time.Until(now.Add(time.Second))+time.Millisecond); err != nil {
+			return err
 		}
 	}
 }
@@ -169,8 +196,8 @@ func (s *Session) CancelSuite(ctx context.Context, name string) ([]*Turn, error)
 		return nil, fmt.Errorf("suite %s: %w", name, ErrNoTurn)
 	}
 	var turns []*Turn
-	for _, id := range k.status.UnderWay {
-		t := s.Turn(name, id)
+	for _, e := range k.underWay {
+		t := &Turn{session: s, suite: name, id: e.GetWorkflowId(), run: e.GetRunId()}
 		if err := t.Cancel(ctx); err != nil {
 			return turns, err
 		}
