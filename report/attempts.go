@@ -44,11 +44,8 @@ func (m *material) tries() []attempt {
 		list[i].Kind = cmp.Or(list[i].Kind, m.kind(list[i].Stage))
 	}
 	slices.SortStableFunc(list, func(a, b attempt) int {
-		if a.Started.IsZero() != b.Started.IsZero() {
-			if a.Started.IsZero() {
-				return 1
-			}
-			return -1
+		if a.Started.IsZero() != b.Started.IsZero() { // those that never began come last
+			return -a.Started.Compare(b.Started)
 		}
 		return a.Started.Compare(b.Started)
 	})

@@ -273,3 +273,33 @@ func TestFaultsAreFound(t *testing.T) {
 		}
 	}
 }
+
+// frames scrolls from top to bottom and gives the times between frames, in milliseconds.
+const frames = `new Promise((done) => {
+  const times = []; let last = performance.now(), at = 0;
+  const step = (now) => {
+    times.push(now - last); last = now; at += 60; window.scrollTo({ top: at, behavior: 'instant' });
+    if (at < document.documentElement.scrollHeight && times.length < 600) requestAnimationFrame(step);
+    else { times.sort((a, b) => a - b); done([times.length, times[Math.floor(times.length * 0.99)], times[times.length - 1]]); }
+  };
+  requestAnimationFrame(step);
+})`
+
+// How a browser fares with 11,000 instances is told and not judged: it depends on the machine.
+func TestTenThousandInBrowser(t *testing.T) {
+	home := aHome(t)
+	path := filepath.Join(t.TempDir(), "many.html")
+	if err := os.WriteFile(path, []byte(failed(t, home, "many", 10_000).html()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	page := browser.Start(t).OpenFile(t, path, browser.Desktop)
+	loaded := browser.Evaluate[float64](page, "performance.getEntriesByType('navigation')[0].loadEventEnd")
+	scrolled := browser.Evaluate[[]float64](page, frames)
+	pointed := browser.Evaluate[float64](page, `(() => { const g = document.querySelector('svg.grid'), box = g.getBoundingClientRect(), began = performance.now();
+		for (let i = 0; i < 100; i++) g.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + i * 4, clientY: box.top + i }));
+		return (performance.now() - began) / 100; })()`)
+	t.Logf("loaded after %.0f ms; %.0f frames of scrolling: p99 %.1f ms, longest %.1f ms; pointing takes %.2f ms", loaded, scrolled[0], scrolled[1], scrolled[2], pointed)
+	for _, trouble := range page.Troubles() {
+		t.Error(trouble)
+	}
+}

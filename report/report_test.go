@@ -176,7 +176,10 @@ func TestUnderWay(t *testing.T) {
 	}
 	s.record.Status, s.record.Reason = stage.StatusHolding, `stage "place" — no memory left`
 	s.save()
-	if html := body(s.html()); !strings.Contains(html, "holding</span>") {
+	if err := s.folder().AppendEvent(runs.Event{Time: after(5 * time.Second), Kind: "run-holding", Text: "the run is holding"}); err != nil {
+		t.Fatal(err)
+	}
+	if html := body(s.html()); !strings.Contains(html, "holding</span>") || !strings.Contains(html, "the run held and still does") || strings.Index(html, "the run held") > strings.Index(html, ">lookup<") {
 		t.Error("the report of a run that holds doesn't say so")
 	}
 }

@@ -60,10 +60,43 @@ func (m *material) stages(now time.Time) (rows []stageRow, axis []string) {
 		}
 		rows = append(rows, row)
 	}
+	rows = append(rows, m.holds(to, place)...)
+	slices.SortStableFunc(rows, func(a, b stageRow) int {
+		if a.Started.IsZero() != b.Started.IsZero() { // those that never began come last
+			return -a.Started.Compare(b.Started)
+		}
+		return a.Started.Compare(b.Started)
+	})
 	if length > 0 && len(rows) > 0 {
 		axis = []string{"0 s", lasted(length / 2), lasted(length)}
 	}
 	return rows, axis
+}
+
+// holds are the times in which the run waited for a person, with its instances kept.
+func (m *material) holds(to time.Time, place func(time.Time) float64) []stageRow {
+	var rows []stageRow
+	for i, e := range m.events {
+		if e.Kind != "run-"+stage.StatusHolding {
+			continue
+		}
+		end, text := to, "and still does"
+		for _, o := range m.events[i+1:] {
+			if strings.HasPrefix(o.Kind, "run-") || o.Kind == "stage-started" {
+				end, text = o.Time, ""
+				break
+			}
+		}
+		if !m.underWay() {
+			text = ""
+		}
+		end = later(end, e.Time)
+		rows = append(rows, stageRow{
+			Name: strings.TrimSpace("the run held " + text), State: stage.StatusHolding, Started: e.Time, Took: lasted(end.Sub(e.Time)),
+			Lane: plot.Lane(plot.Part{Shape: plot.Bar, From: place(e.Time), To: place(end), Class: stage.StatusHolding}),
+		})
+	}
+	return rows
 }
 
 func later(a, b time.Time) time.Time {
