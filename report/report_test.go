@@ -179,7 +179,7 @@ func TestUnderWay(t *testing.T) {
 	if err := s.folder().AppendEvent(runs.Event{Time: after(5 * time.Second), Kind: "run-holding", Text: "the run is holding"}); err != nil {
 		t.Fatal(err)
 	}
-	if html := body(s.html()); !strings.Contains(html, "holding</span>") || !strings.Contains(html, "the run held and still does") || strings.Index(html, "the run held") > strings.Index(html, ">lookup<") {
+	if html := body(s.html()); !strings.Contains(html, "holding</span>") || !strings.Contains(html, "the run held and still does") || strings.Index(html, "the run held") > strings.Index(html, `class="name">lookup<`) {
 		t.Error("the report of a run that holds doesn't say so")
 	}
 }
