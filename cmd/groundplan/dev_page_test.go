@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -147,3 +148,32 @@ func TestChromiumFollowsRealRuns(t *testing.T) {
 	list.Until(`document.querySelector("#link").classList.contains("away")`)
 	t.Logf("the page noticed the end of dev after %v", time.Since(began).Round(time.Millisecond))
 }
+
+func TestDevAddresses(t *testing.T) {
+	for _, args := range [][]string{{"dev", "--listen", "8080"}, {"dev", "--listen", "127.0.0.1:0", "--ui-port", "1"}} {
+		var said bytes.Buffer
+		a := newApp(&said, &said, func(name string) string { return map[string]string{"GROUNDPLAN_HOME": t.TempDir()}[name] })
+		if status := a.main(t.Context(), args); status != exitUsage || !strings.Contains(said.String(), "listen") {
+			t.Errorf("%v: status %d, %s", args, status, said.String())
+		}
+	}
+	for address, beyond := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "0.0.0.0:1": true, "[::]:1": true, "192.0.2.1:1": true} {
+		tcp, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener := listensAt{addr: tcp}
+		host, _, err := net.SplitHostPort(reachable(listener))
+		if onLoopback(listener) == beyond || err != nil || host == "0.0.0.0" || host == "::" || host == "" {
+			t.Errorf("%s is reached as %s (%v), on loopback: %v", address, reachable(listener), err, onLoopback(listener))
+		}
+	}
+}
+
+// listensAt only says where it listens.
+type listensAt struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (l listensAt) Addr() net.Addr { return l.addr }
