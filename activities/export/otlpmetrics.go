@@ -26,7 +26,7 @@ const requestBytes = 1 << 20
 // OTLP writes the metrics of a run as one ExportMetricsServiceRequest in OTLP's JSON.
 func OTLP(w io.Writer, run Run) error {
 	out := bufio.NewWriter(w)
-	out.WriteString(`{"resourceMetrics":[`)
+	fmt.Fprint(out, `{"resourceMetrics":[`)
 	comma := ""
 	err := resourceMetrics(run, func(part *metricspb.ResourceMetrics) error {
 		// Field names are OTLP's JSON as they are; enums are numbers there, and there are no ids, which would be hex.
@@ -38,7 +38,7 @@ func OTLP(w io.Writer, run Run) error {
 		if err := json.Compact(&compact, data); err != nil {
 			return fmt.Errorf("writing OTLP: %w", err)
 		}
-		out.WriteString(comma + "\n")
+		fmt.Fprintln(out, comma)
 		comma = ","
 		_, err = out.Write(compact.Bytes())
 		return err
@@ -46,7 +46,7 @@ func OTLP(w io.Writer, run Run) error {
 	if err != nil {
 		return err
 	}
-	out.WriteString("\n]}\n")
+	fmt.Fprint(out, "\n]}\n")
 	return out.Flush()
 }
 

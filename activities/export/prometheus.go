@@ -104,14 +104,11 @@ func Prometheus(w io.Writer, run Run) error {
 	for _, f := range families(run) {
 		fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s summary\n", f.name, escapeHelp.Replace(valid(f.help)), f.name)
 		for _, s := range f.samples {
-			out.WriteString(s.name + "{")
+			text := make([]string, len(s.labels))
 			for i, l := range s.labels {
-				if i > 0 {
-					out.WriteByte(',')
-				}
-				out.WriteString(l.name + `="` + escapeValue.Replace(l.value) + `"`)
+				text[i] = l.name + `="` + escapeValue.Replace(l.value) + `"`
 			}
-			out.WriteString("} " + strconv.FormatFloat(s.value, 'g', -1, 64) + "\n")
+			fmt.Fprintf(out, "%s{%s} %s\n", s.name, strings.Join(text, ","), strconv.FormatFloat(s.value, 'g', -1, 64))
 		}
 	}
 	return out.Flush()
