@@ -13,6 +13,9 @@ import (
 // sdkRun is the package of Testground's SDK that reports outcomes.
 const sdkRun = "github.com/testground/sdk-go/run"
 
+// reporters are all packages with something that reports: that one, and what it was before there was it.
+var reporters = []string{sdkRun, "github.com/testground/sdk-go/runtime", "github.com/ipfs/testground/sdk/runtime"}
+
 // What is known of a test case in a program.
 type knowledge int
 
@@ -28,7 +31,7 @@ const (
 type program struct {
 	// folders holds the files of each folder, without tests.
 	folders map[string][]*ast.File
-	// reporting are the folders with a file that imports the SDK's run.
+	// reporting are the folders with a file that imports one of the reporters.
 	reporting map[string]bool
 }
 
@@ -45,7 +48,7 @@ func readProgram(sources []File) *program {
 		}
 		folder := path.Dir(source.Name)
 		p.folders[folder] = append(p.folders[folder], file)
-		if importName(file, sdkRun) != "" {
+		if slices.ContainsFunc(reporters, func(name string) bool { return importName(file, name) != "" }) {
 			p.reporting[folder] = true
 		}
 	}

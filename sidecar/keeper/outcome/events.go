@@ -45,6 +45,10 @@ type event struct {
 	Success *struct{} `json:"success_event"`
 	Failure *failed   `json:"failure_event"`
 	Crash   *failed   `json:"crash_event"`
+	// Testground's SDK up to v0.2.4 says {"type":"finish","outcome":"ok"}, or failed or crashed with an error.
+	Type    string `json:"type"`
+	Outcome string `json:"outcome"`
+	Error   string `json:"error"`
 }
 
 type failed struct {
@@ -59,15 +63,32 @@ func (e event) report() Report {
 	if e.Crash != nil {
 		r.Crash, r.Crashed = true, e.Crash.Error
 	}
+	if e.Type == "finish" {
+		switch e.Outcome {
+		case "ok":
+			r.Success = true
+		case "failed":
+			r.Failure, r.Failed = true, e.Error
+		case "crashed":
+			r.Crash, r.Crashed = true, e.Error
+		}
+	}
 	return r
 }
 
-// mark is in every document that tells of an outcome: what lacks it isn't decoded.
-var mark = []byte(`_event"`)
+// tells is whether a document may tell of an outcome: others aren't decoded.
+func tells(document []byte) bool {
+	return bytes.Contains(document, mark) || bytes.Contains(document, oldMark)
+}
+
+var (
+	mark    = []byte(`_event"`)
+	oldMark = []byte(`"finish"`)
+)
 
 // Event reads an event as instances publish it on run_events: {"success_event":{…}}.
 func Event(document []byte) Report {
-	if !bytes.Contains(document, mark) {
+	if !tells(document) {
 		return Report{}
 	}
 	var e event
@@ -80,7 +101,7 @@ func Event(document []byte) Report {
 // Line reads one line of an instance's stdout: {"ts":…,"event":{…}}. Any other line says nothing.
 func Line(line []byte) Report {
 	line = bytes.TrimSpace(line)
-	if len(line) == 0 || line[0] != '{' || !bytes.Contains(line, mark) {
+	if len(line) == 0 || line[0] != '{' || !tells(line) {
 		return Report{}
 	}
 	var document struct {
