@@ -145,7 +145,7 @@ func environment() map[string]string {
 // mostSources bounds how many Go files are looked at, in a folder that may be anything.
 const mostSources = 5000
 
-// goFiles reads the Go files of a plan, without those of its dependencies.
+// goFiles reads the Go files and the go.mod files of a plan, without those of its dependencies.
 func goFiles(dir string) ([]testground.File, error) {
 	var files []testground.File
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -159,7 +159,7 @@ func goFiles(dir string) ([]testground.File, error) {
 			}
 			return nil
 		}
-		if !entry.Type().IsRegular() || filepath.Ext(name) != ".go" {
+		if ext := filepath.Ext(name); !entry.Type().IsRegular() || ext != ".go" && ext != ".mod" {
 			return nil
 		}
 		if len(files) == mostSources {

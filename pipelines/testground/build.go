@@ -133,6 +133,7 @@ func (im *importer) goSource(settings []setting, b buildSettings) source {
 	if out.program != "." {
 		out.fields = append(out.fields, field{"package", text(out.program)})
 	}
+	im.checkSDK(path.Join(out.module, modfile))
 	if len(b.selectors) > 0 {
 		out.fields = append(out.fields, field{"tags", texts(slices.Sorted(slices.Values(b.selectors)))})
 	}

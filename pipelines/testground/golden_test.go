@@ -77,7 +77,7 @@ func inputOf(given map[string][]byte) Input {
 		switch {
 		case strings.HasPrefix(name, "compositions/main."):
 			in.Composition = &File{name, data}
-		case strings.HasSuffix(name, ".go"):
+		case strings.HasSuffix(name, ".go"), strings.HasSuffix(name, ".mod"):
 			in.Sources = append(in.Sources, File{name, data})
 		}
 	}

@@ -1,10 +1,12 @@
 package testground
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,12 +35,17 @@ type program struct {
 	folders map[string][]*ast.File
 	// reporting are the folders with a file that imports one of the reporters.
 	reporting map[string]bool
+	// modfiles are the go.mod files, of whatever name.
+	modfiles map[string][]byte
 }
 
 // readProgram parses sources. What doesn't parse tells nothing: the build will say what is wrong with it.
 func readProgram(sources []File) *program {
-	p := &program{folders: map[string][]*ast.File{}, reporting: map[string]bool{}}
+	p := &program{folders: map[string][]*ast.File{}, reporting: map[string]bool{}, modfiles: map[string][]byte{}}
 	for _, source := range sources {
+		if path.Ext(source.Name) == ".mod" {
+			p.modfiles[source.Name] = source.Data
+		}
 		if !strings.HasSuffix(source.Name, ".go") || strings.HasSuffix(source.Name, "_test.go") {
 			continue
 		}
@@ -53,6 +60,21 @@ func readProgram(sources []File) *program {
 		}
 	}
 	return p
+}
+
+// oldSDK matches the versions of Testground's SDK for Go that speak to a Redis of the platform's, not to a sync service.
+var oldSDK = regexp.MustCompile(`(?m)^\s*(?:require\s+)?(github\.com/testground/sdk-go)\s+(v0\.[0-2]\.[^\s/]*)|^\s*(?:require\s+)?(github\.com/ipfs/testground/sdk/\S+)\s+(\S+)`)
+
+// checkSDK notes an SDK that can't reach anything here.
+func (im *importer) checkSDK(modfile string) {
+	found := oldSDK.FindSubmatch(im.program.modfiles[modfile])
+	if found == nil {
+		return
+	}
+	name, version := cmp.Or(string(found[1]), string(found[3])), cmp.Or(string(found[2]), string(found[4]))
+	im.report.add(Row{im.in.Manifest.Name, 0, name, Lost, version + " speaks to a Redis of Testground's, which instances don't see: what synchronizes " +
+		"or shapes its network fails. github.com/testground/sdk-go speaks to the sync service from v0.3.0 on: where the program " +
+		"compiles with it, `require: {github.com/testground/sdk-go: v0.3.0}` in the go source"})
 }
 
 // importName is what a file calls an import; empty when it doesn't import it.

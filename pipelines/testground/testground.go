@@ -23,7 +23,7 @@ type Input struct {
 	Resource func(path string) ([]byte, error)
 	// Env is what a composition's template sees as .Env.
 	Env map[string]string
-	// Sources are the plan's Go files, named relative to its folder with forward slashes. They tell whether a test case
+	// Sources are the plan's Go files and go.mod files of any name, named relative to its folder with forward slashes. They tell whether a test case
 	// can report its outcome; without them it is taken to.
 	Sources []File
 	// Files says whether the plan's folder holds a file, for what the build configuration names; nil: not known.
