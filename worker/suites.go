@@ -85,7 +85,7 @@ func (s *Session) CreateSuite(ctx context.Context, suite runs.Suite) (SuiteChang
 		suite.Created = time.Now().UTC()
 		err = s.makeSchedule(ctx, suite, input)
 	case err == nil:
-		change.Changes = differences(known.input, input)
+		change.Changes = append(change.Changes, differences(known.input, input)...)
 		if suite.Paused && !known.status.Paused {
 			change.Changes = append(change.Changes, "paused")
 		}

@@ -22,7 +22,7 @@ func (a *app) suiteCommand() *cobra.Command {
 		Use: "suite", Short: "Run pipelines together, on a schedule or when triggered",
 		Long: "A suite is a file that names pipelines, when they run, what they are compared with and who is told. Creating it makes a\n" +
 			"schedule; each time it is due, a turn runs the pipelines one after the other, as their files are then.",
-		Args: noSuchSuiteCommand,
+		Args: noSuchSuiteCommand, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.suiteCreateCommand(), a.suiteListCommand(), a.suiteShowCommand(), a.suiteTriggerCommand(), a.suiteCancelCommand(),
