@@ -22,9 +22,13 @@ func Times(folder runs.Folder, results []stage.Result) (metrics.Times, error) {
 	if times.Superseded, err = discarded(folder); err != nil {
 		return times, err
 	}
+	begun := begun(log)
 	for _, result := range results {
 		if result.Kind != pipelines.KindRun {
 			continue
+		}
+		if at, known := begun[stage.Key(result.Stage, result.Attempt)]; known && at.Before(result.Started) {
+			result.Started = at
 		}
 		if err := stageTimes(&times, folder, log, result); err != nil {
 			return times, fmt.Errorf("reading what became of the instances in stage %q: %w", result.Stage, err)
@@ -47,7 +51,7 @@ func stageTimes(times *metrics.Times, folder runs.Folder, log []runs.Event, resu
 	earlier := earlier(log, result)
 	for group, in := range took {
 		if in {
-			times.Stages[group] = append(times.Stages[group], metrics.Window{Stage: result.Stage, From: started(log, result), To: result.Ended})
+			times.Stages[group] = append(times.Stages[group], metrics.Window{Stage: result.Stage, From: result.Started, To: result.Ended})
 		}
 		if len(earlier) > 0 {
 			times.Superseded[group] = append(times.Superseded[group], earlier...)
@@ -56,15 +60,16 @@ func stageTimes(times *metrics.Times, folder runs.Folder, log []runs.Event, resu
 	return nil
 }
 
-// started is when the attempt of a result began. What carried it may have died, so that the result knows only when another
+// begun is when each attempt began, by the log. What carried one may have died, so that its result knows only when another
 // took it up.
-func started(log []runs.Event, result stage.Result) time.Time {
+func begun(log []runs.Event) map[string]time.Time {
+	at := map[string]time.Time{}
 	for _, e := range log {
-		if e.Kind == eventStageStarted && e.Attempt == stage.Key(result.Stage, result.Attempt) && e.Time.Before(result.Started) {
-			return e.Time
+		if _, known := at[e.Attempt]; e.Kind == eventStageStarted && !known {
+			at[e.Attempt] = e.Time
 		}
 	}
-	return result.Started
+	return at
 }
 
 // earlier has the windows of a stage's attempts before the one that a result is of. An attempt whose end isn't in the log

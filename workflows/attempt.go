@@ -63,11 +63,20 @@ func (e *execution) input(s pipelines.Stage, deadline time.Time) stage.Input {
 	}
 	switch s.Kind {
 	case pipelines.KindCollect:
-		in.Stages = slices.Clone(e.results)
+		in.Stages = outlines(e.results)
 	case pipelines.KindSchedule:
 		in.Together = p.Together()
 	}
 	return in
+}
+
+// outlines are results without what no collect stage asks for: they stand in the history again with every one of those.
+func outlines(results []stage.Result) []stage.Result {
+	list := make([]stage.Result, len(results))
+	for i, r := range results {
+		list[i] = stage.Result{Stage: r.Stage, Kind: r.Kind, Verdict: r.Verdict, Attempt: r.Attempt, Started: r.Started, Ended: r.Ended}
+	}
+	return list
 }
 
 // lookAgain asks once more after an attempt's time was used up. When the worker was away for longer than the stage may

@@ -82,7 +82,8 @@ type Input struct {
 	Together [][]string `json:"together,omitempty"`
 	// Artifacts are those that earlier build stages made, by name.
 	Artifacts map[string]Artifact `json:"artifacts,omitempty"`
-	// Stages are the results so far, in the order in which they ended (for collect: its Variables).
+	// Stages are the results so far, in the order in which they ended (for collect: its Variables): name, kind, verdict,
+	// attempt and times only.
 	Stages []Result `json:"stages,omitempty"`
 	// Parameters, Cell and Env are those of the resolved pipeline (for assert).
 	Parameters map[string]any    `json:"parameters,omitempty"`
