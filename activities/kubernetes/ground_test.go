@@ -214,7 +214,7 @@ func TestFailuresOverNodes(t *testing.T) {
 	b := newBench(t, 2, 6)
 	b.nodes.Fate = func(_ string, i control.Instance, ask control.RunStage) simulated.Fate {
 		if i.Index < 2 {
-			return simulated.Fate{Outcome: control.OutcomeFailed, Reason: "reported failure: no", After: time.Duration(10*(2-i.Index)) * time.Millisecond}
+			return simulated.Fate{Outcome: control.OutcomeFailed, Reason: "reported failure: no", After: time.Duration(10+500*(1-i.Index)) * time.Millisecond}
 		}
 		if ask.FailFast {
 			return simulated.Fate{After: time.Hour}
