@@ -36,18 +36,28 @@ func registerAll(config Config, registry sdkworker.Registry) error {
 			GroundLocal:      local.New(local.Options{Home: config.Home, Redis: config.Redis, Log: config.Log}),
 			GroundKubernetes: cluster,
 		},
-		Builder:  artifacts.New(config.Home.Artifacts()),
-		Versions: Versions(),
-		Elasticsearch: elasticsearch.Server{
-			URL: config.Elasticsearch, APIKey: config.ElasticsearchKey, User: config.ElasticsearchUser, Password: config.ElasticsearchPassword,
-			CA: config.ElasticsearchCA,
-		},
-		Exports: export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
+		Builder:       artifacts.New(config.Home.Artifacts()),
+		Versions:      Versions(),
+		Elasticsearch: logServer(config),
+		Exports:       export.Targets{Prometheus: config.Prometheus, OTLP: config.OTLP, Headers: headers},
 	})
 	activities.RegisterSuites(registry, &activities.Suites{
 		Home: config.Home, Secrets: notify.Secrets{Home: config.Home, Getenv: os.LookupEnv},
 	})
 	return nil
+}
+
+// logServer is the Elasticsearch that collect stages push to.
+func logServer(config Config) elasticsearch.Server {
+	return elasticsearch.Server{
+		URL: config.Elasticsearch, APIKey: config.ElasticsearchKey, User: config.ElasticsearchUser, Password: config.ElasticsearchPassword,
+		CA: config.ElasticsearchCA,
+	}
+}
+
+// ExamineElasticsearch asks the server that logs are pushed to whether it is there and knows the account.
+func ExamineElasticsearch(ctx context.Context, config Config) error {
+	return logServer(config).Examine(ctx)
 }
 
 // ExamineCluster looks at the cluster that runs on Kubernetes would go to, and says what it found or what keeps runs from

@@ -96,6 +96,20 @@ func authorities(path string) (*x509.CertPool, error) {
 
 func (c *connection) close() { c.transport.CloseIdleConnections() }
 
+// Examine asks the server once whether it is there and knows the account.
+func (s Server) Examine(ctx context.Context) error {
+	c, err := s.connect(nil)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	status, after, answer, err := c.do(ctx, http.MethodGet, "/", nil, nil)
+	if err != nil || status == http.StatusOK || status == http.StatusForbidden { // it may know us, and not let us look
+		return err
+	}
+	return refused(status, after, answer)
+}
+
 // do sends a request and reads the whole answer. The error is about the way there and back, not about what the server says.
 func (c *connection) do(ctx context.Context, method, path string, body []byte, header http.Header) (status int, after string, answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -55,6 +55,23 @@ func TestAccount(t *testing.T) {
 	}
 }
 
+func TestExamine(t *testing.T) {
+	for status, want := range map[int]string{200: "", 403: "", 401: "status 401 Unauthorized: unknown", 404: "status 404 Not Found: unknown", 503: "status 503 Service Unavailable: unknown"} {
+		f := newFake(t)
+		f.before = func(w http.ResponseWriter, _ *http.Request) bool { f.say(w, status, "x", "unknown"); return true }
+		got := ""
+		if err := (Server{URL: strings.Replace(f.URL, "//", "//me:hunter2@", 1)}).Examine(t.Context()); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("status %d: %q", status, got)
+		}
+	}
+	if err := (Server{URL: "http://me:hunter2@127.0.0.1:1"}).Examine(t.Context()); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
 // TestTemplatesOfOthers keeps away from an index template that somebody else has made, and goes on without the right to
 // put any.
 func TestTemplatesOfOthers(t *testing.T) {

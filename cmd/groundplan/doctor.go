@@ -37,9 +37,12 @@ func (a *app) doctor(ctx context.Context, form, on string) error {
 		return err
 	}
 	subject := doctor.Subject{
-		Home: string(config.Home), Temporal: config.Temporal, Redis: config.Redis, Elasticsearch: config.Elasticsearch,
+		Home: string(config.Home), Temporal: config.Temporal, Redis: config.Redis,
 		Supported: launch.Supported, Network: network.Try,
 		Services: func(ctx context.Context) (string, error) { return a.embedded(ctx, config) },
+	}
+	if config.Elasticsearch != "" {
+		subject.Elasticsearch = func(ctx context.Context) error { return worker.ExamineElasticsearch(ctx, config) }
 	}
 	if on == groundKubernetes {
 		subject.Cluster = func(ctx context.Context) (string, error) { return worker.ExamineCluster(ctx, config) }

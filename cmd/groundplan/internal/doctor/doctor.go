@@ -4,11 +4,8 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -40,10 +37,11 @@ type Finding struct {
 
 // Subject is the machine and configuration that are looked at; what is empty is not configured.
 type Subject struct {
-	Home          string
-	Temporal      string
-	Redis         string
-	Elasticsearch string
+	Home     string
+	Temporal string
+	Redis    string
+	// Elasticsearch asks the server that logs are pushed to whether it lets groundplan in.
+	Elasticsearch func(ctx context.Context) error
 	// Services says what is up of the embedded services; nil when Temporal is external.
 	Services func(ctx context.Context) (string, error)
 	// Cluster looks at the cluster that instances are to live on; nil: they are to live here.
@@ -151,8 +149,8 @@ func services(ctx context.Context, s Subject) []Finding {
 	} else {
 		add("redis", "embedded in each run's sidecar", nil, "")
 	}
-	if s.Elasticsearch != "" {
-		add("elasticsearch", "reached", get(ctx, s.Elasticsearch), "start it, or take --elasticsearch away: runs then keep their outputs here only")
+	if s.Elasticsearch != nil {
+		add("elasticsearch", "reached", s.Elasticsearch(ctx), "start it, mend the account, or take --elasticsearch away: runs then keep their outputs here only")
 	}
 	return out
 }
@@ -174,24 +172,4 @@ func ping(ctx context.Context, address string) error {
 	client := redis.NewClient(options)
 	defer client.Close()
 	return client.Ping(ctx).Err()
-}
-
-func get(ctx context.Context, address string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return fmt.Errorf("the URL of Elasticsearch can't be read")
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		// The URL in it may hold a password: only what went wrong is repeated.
-		if inner := (*url.Error)(nil); errors.As(err, &inner) {
-			err = inner.Err
-		}
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode >= 300 {
-		return fmt.Errorf("it answers with status %s", answer.Status)
-	}
-	return nil
 }

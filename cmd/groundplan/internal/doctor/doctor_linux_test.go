@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,11 +31,9 @@ func TestHealthy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	elastic := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	defer elastic.Close()
 	findings := Examine(t.Context(), Subject{
 		Home: filepath.Join(t.TempDir(), "not", "yet"), Supported: func() error { return nil },
-		Temporal: listener.Addr().String(), Redis: "redis://" + miniredis.RunT(t).Addr(), Elasticsearch: elastic.URL,
+		Temporal: listener.Addr().String(), Redis: "redis://" + miniredis.RunT(t).Addr(), Elasticsearch: func(context.Context) error { return nil },
 	})
 	for _, name := range []string{"namespaces", "go", "disk", "temporal", "redis", "elasticsearch"} {
 		if f := find(t, findings, name); f.Level == Fail {
@@ -47,11 +43,9 @@ func TestHealthy(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	broken := httptest.NewServer(http.NotFoundHandler())
-	defer broken.Close()
 	findings := Examine(t.Context(), Subject{
 		Home: t.TempDir(), Supported: func() error { return errors.New("user namespaces are forbidden") },
-		Temporal: "127.0.0.1:1", Redis: "redis://user:secret@127.0.0.1:1", Elasticsearch: broken.URL,
+		Temporal: "127.0.0.1:1", Redis: "redis://user:secret@127.0.0.1:1", Elasticsearch: func(context.Context) error { return errors.New("status 401 Unauthorized") },
 	})
 	for _, name := range []string{"namespaces", "temporal", "redis", "elasticsearch"} {
 		f := find(t, findings, name)
