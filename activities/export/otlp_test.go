@@ -72,7 +72,8 @@ func checkPoint(t *testing.T, name string, p *metricspb.ExponentialHistogramData
 func TestOTLPMetrics(t *testing.T) {
 	run := sampleRun(t)
 	address, requests := server(t, status(http.StatusOK, ""))
-	to := Targets{OTLP: address + "/base/", Headers: map[string]string{"authorization": "Bearer x"}}
+	// A header goes before the user of a URL.
+	to := Targets{OTLP: strings.Replace(address, "://", "://me:secret@", 1) + "/base/", Headers: map[string]string{"authorization": "Bearer x"}}
 	notes, err := hasty(t, to).otlp(t.Context(), to, run)
 	if err != nil || len(notes) > 0 || len(requests()) != 1 {
 		t.Fatalf("%q, %v, %d requests", notes, err, len(requests()))

@@ -103,7 +103,7 @@ func (s *sender) once(ctx context.Context, m message) (answer []byte, wait time.
 		request.Header.Set(name, value)
 	}
 	request.Header.Set("User-Agent", "groundplan")
-	if user := m.url.User; user != nil {
+	if user := m.url.User; user != nil && request.Header.Get("Authorization") == "" {
 		password, _ := user.Password()
 		request.SetBasicAuth(user.Username(), password)
 	}
