@@ -258,6 +258,8 @@ var rates = []string{"_per_second", "_bits", "_throughput", "_rate", "_succeeded
 // greaterIsBetter says so of a figure, by its metric's name: `upload_bits.p50`.
 func greaterIsBetter(figure string) bool {
 	metric := figure[:strings.LastIndexByte(figure, '.')]
-	metric, _, _ = strings.Cut(metric, ".during.")
+	for _, phase := range pipelines.Phases {
+		metric, _, _ = strings.Cut(metric, "."+phase+".")
+	}
 	return slices.ContainsFunc(rates, func(end string) bool { return strings.HasSuffix(metric, end) || metric == end[1:] })
 }
