@@ -73,6 +73,12 @@ func TestOverrides(t *testing.T) {
 			says:   "hello from the next one",
 		},
 		{
+			name:   "a version beside files that tags leave out",
+			files:  map[string]string{"plan/never.go": "//go:build never\n\npackage main\n\nimport _ \"example.test/nowhere\"\n"},
+			source: pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "v1.1.0"}},
+			says:   "hello from v1.1.0",
+		},
+		{
 			name:   "another go.mod and a version",
 			files:  next(),
 			source: pipelines.GoSource{Modfile: "go.next.mod", Replace: map[string]string{"example.test/greeting": "v1.1.0"}},
