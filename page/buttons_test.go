@@ -16,7 +16,7 @@ import (
 
 // press clicks the button with that text.
 func press(p *browser.Page, text string) {
-	find := fmt.Sprintf(`[...document.querySelectorAll("button")].find((b) => b.textContent === %q && b.offsetParent)`, text)
+	find := fmt.Sprintf(`[...document.querySelectorAll("button")].find((b) => b.textContent === %q && b.offsetParent && !b.disabled)`, text)
 	p.Until("!!" + find)
 	browser.Evaluate[any](p, find+".click()")
 }

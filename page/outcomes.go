@@ -181,7 +181,7 @@ func (o *outcomes) readStage(name string, s *stageOutcomes, folder runs.Folder, 
 		}
 		s.letters[slot], s.lines[slot] = letterOf(row.Outcome), offset
 		m.Fresh = append(m.Fresh, at, row.Index, string(s.letters[slot]))
-		if s.letters[slot] != 's' && len(s.reasons) < mostReasons {
+		if letter := s.letters[slot]; letter != 's' && letter != letters["killed"] && len(s.reasons) < mostReasons { // who was killed has not failed
 			s.reasons = append(s.reasons, reason{at, row.Index, row.Outcome, row.Reason})
 		}
 	})

@@ -4,7 +4,10 @@ let hello;
 
 // greet fetches what every page needs to begin with: the token of its wishes, the address of Temporal's page.
 export async function greet(again = false) {
-  if (!hello || again) hello = get("/api/hello");
+  if (!hello || again) {
+    hello = get("/api/hello");
+    hello.catch(() => { hello = undefined; }); // asked again the next time
+  }
   return hello;
 }
 

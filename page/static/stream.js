@@ -41,12 +41,20 @@ export function follow(url, handlers) {
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
   open();
-  greet().then(({ temporal }) => {
-    const link = byId("temporal");
-    if (!temporal) return;
-    link.href = temporal;
-    link.hidden = false;
-  }, () => {});
+  temporalLink();
+  setInterval(() => { if (!document.hidden) temporalLink(true); }, 30_000);
+}
+
+// temporalLink leads to Temporal's own page, which moves when another process takes the services over.
+async function temporalLink(again = false) {
+  const link = byId("temporal");
+  try {
+    const { temporal } = await greet(again);
+    link.hidden = !temporal;
+    if (temporal) link.href = temporal;
+  } catch {
+    link.hidden = true; // it will be back when the page is
+  }
 }
 
 // linked shows whether what is on the page is of this moment.

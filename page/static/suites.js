@@ -53,7 +53,7 @@ function fill(section, suite) {
   const next = moment(suite.next);
   say(parts.says, [suite.when ?? "", !suite.scheduled ? "no schedule any more" : suite.paused ? "paused" + (suite.note ? ": " + suite.note : "") : next ? "next turn " + date(next) : "",
     suite.turns.length ? "last turn " + age(moment(suite.turns[0].started)) : "no turn yet"].filter(Boolean).join(" · "));
-  const key = JSON.stringify([suite.scheduled, suite.paused]);
+  const key = JSON.stringify([suite.scheduled, suite.paused, suite.turns.length > 0]);
   if (section.key !== key) {
     section.key = key;
     parts.actions.replaceChildren(...buttons(suite));
@@ -86,7 +86,7 @@ function buttons(suite) {
     if (suite.paused) add("Unpause", "", "unpause", {}, `${suite.name} has turns again.`);
     else add("Pause", "", "pause", { note: "from the live page" }, `${suite.name} has no turns until it is unpaused.`);
   }
-  made.push(el("a", { class: "button", href: `/suites/${encodeURIComponent(suite.name)}/report.html` }, "Report"));
+  if (suite.turns.length) made.push(el("a", { class: "button", href: `/suites/${encodeURIComponent(suite.name)}/report.html` }, "Report"));
   return made;
 }
 
