@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -10,8 +11,12 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-// mostInstances bounds the instances of a group where no pipeline says how many there are.
-const mostInstances = 100_000
+const (
+	// mostInstances bounds the instances of all groups together that are told apart, whatever a pipeline says.
+	mostInstances = 1_000_000
+	// mostUnnamed bounds those of a group where no pipeline says how many there are.
+	mostUnnamed = 100_000
+)
 
 // census is what became of every instance.
 type census struct{ groups []*group }
@@ -50,8 +55,14 @@ var badness = map[string]int{
 // one seen.
 func (m *material) count() *census {
 	c := &census{}
+	left := mostInstances
 	for _, g := range m.pipeline.Groups {
-		c.groups = append(c.groups, &group{g.Name, make([]*life, max(min(g.Instances, 10*mostInstances), 0))})
+		n := max(min(g.Instances, left), 0)
+		left -= n
+		c.groups = append(c.groups, &group{g.Name, make([]*life, n)})
+		if n < g.Instances {
+			m.fault(fmt.Errorf("the group %q has %d instances: only %d are looked at", g.Name, g.Instances, n))
+		}
 	}
 	for _, name := range m.stageFiles(".jsonl") {
 		for _, row := range m.stageRows(name) {
@@ -77,7 +88,7 @@ func (m *material) stageRows(name string) []control.Instance {
 	file := path.Join("stages", name+".jsonl")
 	bad, err := lines(m.files, file, func(row control.Instance) {
 		n, err := strconv.Atoi(strings.TrimPrefix(row.Attempt, name+"-"))
-		if err != nil || n < newest || len(rows) >= 10*mostInstances {
+		if err != nil || n < newest || len(rows) >= mostInstances {
 			return
 		}
 		if n > newest { // a newer one than anybody has told of
@@ -105,7 +116,7 @@ func (m *material) stageRows(name string) []control.Instance {
 // add lays one row over what is known of its instance. grow takes in groups that no pipeline has named.
 func (c *census) add(row control.Instance, grow bool) {
 	at := slices.IndexFunc(c.groups, func(g *group) bool { return g.name == row.Group })
-	if at < 0 && grow && row.Group != "" && len(c.groups) < 1000 {
+	if at < 0 && grow && row.Group != "" && len(c.groups) < 10 {
 		at = len(c.groups)
 		c.groups = append(c.groups, &group{name: row.Group})
 	}
@@ -113,7 +124,7 @@ func (c *census) add(row control.Instance, grow bool) {
 		return
 	}
 	g := c.groups[at]
-	if grow && row.Index < mostInstances {
+	if grow && row.Index < mostUnnamed {
 		g.lives = append(g.lives, make([]*life, max(row.Index+1-len(g.lives), 0))...)
 	}
 	if row.Index >= len(g.lives) {

@@ -14,8 +14,12 @@ import (
 	"github.com/groundplan/groundplan/sidecar/control"
 )
 
-// mostSlow is how many of the slowest instances are shown.
-const mostSlow = 10
+const (
+	// mostSlow is how many of the slowest instances are shown.
+	mostSlow = 10
+	// mostCells bounds the instances that have a cell; groups that don't fit any more are only counted.
+	mostCells = 100_000
+)
 
 // instances is the part about single instances.
 type instances struct {
@@ -24,7 +28,8 @@ type instances struct {
 	Kinds  []kindCount
 	Slow   []slowRow
 
-	census *census
+	// drawn are the groups that have cells.
+	drawn []*group
 }
 
 // groupGrid is a group with a cell for each instance.
@@ -70,7 +75,8 @@ func (m *material) instances() *instances {
 	if m.census.size() == 0 {
 		return nil
 	}
-	in := &instances{census: m.census, Total: m.census.size()}
+	in := &instances{Total: m.census.size()}
+	left := mostCells
 	sums := map[byte]int{}
 	for _, g := range m.census.groups {
 		letters := g.letters()
@@ -79,10 +85,13 @@ func (m *material) instances() *instances {
 		}
 		name := clean(g.name, 63)
 		text := tally(letters)
-		in.Groups = append(in.Groups, groupGrid{
-			Name: name, Total: len(letters), Summary: text,
-			Grid: plot.Grid("Instances of "+name, text, letters),
-		})
+		row := groupGrid{Name: name, Total: len(letters), Summary: text}
+		if len(letters) <= left {
+			left -= len(letters)
+			row.Grid = plot.Grid("Instances of "+name, text, letters)
+			in.drawn = append(in.drawn, g)
+		}
+		in.Groups = append(in.Groups, row)
 	}
 	for _, k := range kinds {
 		if sums[k.letter] > 0 {
@@ -155,7 +164,7 @@ func (in *instances) data() template.JS {
 		CPU     []int64 `json:"cpu"`
 	}
 	var list []groupData
-	for _, g := range in.census.groups {
+	for _, g := range in.drawn {
 		d := groupData{Name: clean(g.name, 63), Columns: plot.Columns(len(g.lives)), Kinds: g.letters()}
 		for _, l := range g.lives {
 			if l == nil {

@@ -46,7 +46,7 @@ func TestVerdictFirst(t *testing.T) {
 	for _, want := range []string{
 		`failed</span>`, `in stage <strong>lookup (attempt 2)</strong>`, `5 of 50 instances did not succeed`, `no route to 10.0.0.3</h1>`,
 		`The run before it passed.`, `href="../lookup-1/report.html"`, `What went wrong`, `4 instances crashed in stage lookup`, `clients/3, clients/20, clients/37, servers/3`, `main.go:12`,
-		`failed in stage lookup`, `failure: answer is late`, `metrics.hops.max &lt; 4.0`, `metrics.hops.max = 120`, `id="stages"`,
+		`failed in stage lookup`, `failure: answer is late`, `1 instance never had an outcome: <span class="mono">clients/11</span>`, `metrics.hops.max &lt; 4.0`, `metrics.hops.max = 120`, `id="stages"`,
 	} {
 		next := strings.Index(main[at:], want)
 		if next < 0 {
@@ -292,5 +292,36 @@ func TestAgain(t *testing.T) {
 	want := `groundplan run plans/lookup/pipeline.yaml --seed 7 --set 'note=it'\''s "quoted"' --set peers=3 --set rate=20Mbit`
 	if got := m.again(); got != want {
 		t.Errorf("the command line is\n%s\ninstead of\n%s", got, want)
+	}
+}
+
+// Whatever a pipeline says of its size, a report stays one that can be opened.
+func TestTooManyToDraw(t *testing.T) {
+	home := aHome(t)
+	s := failed(t, home, "x", 20)
+	s.groups[0].Instances, s.groups[1].Instances = 150_000, 2_000_000_000
+	s.save()
+	html := s.html()
+	for _, want := range []string{"too many to be drawn", "the group &#34;servers&#34; has 2000000000 instances: only 850000 are looked at", "1 instance crashed in stage lookup"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the report doesn't say %q", want)
+		}
+	}
+	if len(html) > 1<<20 {
+		t.Errorf("it has %d bytes", len(html))
+	}
+}
+
+// On a cluster it is the nodes' sidecars that say what went wrong.
+func TestNodeLogs(t *testing.T) {
+	home := aHome(t)
+	s := invalid(t, home, "x", 10)
+	s.record.Ground = "kubernetes"
+	s.save()
+	s.text(s.folder().NodeLog("node-a"), "")
+	s.text(s.folder().NodeLog("node-b"), "the image can't be pulled\n")
+	html := s.html()
+	if !strings.Contains(html, "Last lines of nodes/node-b.log") || !strings.Contains(html, "the image can&#39;t be pulled") || strings.Contains(html, "node-a.log") || !strings.Contains(html, "on kubernetes") || !strings.Contains(html, "--on kubernetes") {
+		t.Error("the nodes' logs aren't shown, or those that are empty are")
 	}
 }

@@ -45,6 +45,7 @@ func newSample(t testing.TB, home runs.Home, id string, peers int) *sample {
 	}{{"build", pipelines.KindBuild}, {"place", pipelines.KindSchedule}, {"wan", pipelines.KindNetwork}, {"lookup", pipelines.KindRun}, {"gather", pipelines.KindCollect}} {
 		s.stages = append(s.stages, pipelines.Stage{Name: x.name, Kind: x.kind})
 	}
+	s.stages[3].Run = &pipelines.Run{Case: "lookup"}
 	s.stages[0].Build = map[string]pipelines.Source{"lookup": {}}
 	s.record = runs.Record{
 		ID: id, Pipeline: "lookup", Description: "Looks names up over a slow network.", File: "plans/lookup/pipeline.yaml", Digest: strings.Repeat("ab", 32), Seed: 7,

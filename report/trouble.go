@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -24,15 +25,16 @@ const (
 
 // trouble is what a person looks for first in a run that did not pass.
 type trouble struct {
-	Stages     []stageTrouble
-	Clusters   []cluster
-	More       int // clusters that are not shown
-	Broken     []stage.Assertion
-	Regressed  []string
-	Links      []control.Pair
-	MoreLinks  int
-	Logs       []logTail
-	Unanswered int // instances that never had an outcome
+	Stages    []stageTrouble
+	Clusters  []cluster
+	More      int // clusters that are not shown
+	Broken    []stage.Assertion
+	Regressed []string
+	Links     []control.Pair
+	MoreLinks int
+	Logs      []logTail
+	// Unanswered are the instances that never had an outcome, of a run whose gate had opened.
+	Unanswered *cluster
 }
 
 // stageTrouble is a stage that did not pass.
@@ -73,6 +75,7 @@ func (m *material) trouble() *trouble {
 		}
 	}
 	t.Clusters, t.More = clusters(m.census.all())
+	t.Unanswered = m.unanswered()
 	for _, a := range m.assertions() {
 		if !a.Held {
 			t.Broken = append(t.Broken, stage.Assertion{Expr: clean(a.Expr, shownRunes), Position: clean(a.Position, shownRunes), Explanation: clean(a.Explanation, shownRunes)})
@@ -93,10 +96,14 @@ func (m *material) trouble() *trouble {
 	t.Stages = slices.DeleteFunc(t.Stages, func(s stageTrouble) bool {
 		return strings.Contains(m.record.Reason, s.Reason) // it stands above, in large letters
 	})
-	if m.record.Verdict == stage.Passed || len(t.Logs)+len(t.Regressed)+len(t.Stages)+len(t.Clusters)+len(t.Broken)+len(t.Links) == 0 {
+	if m.record.Verdict == stage.Passed || t.empty() {
 		return nil
 	}
 	return t
+}
+
+func (t *trouble) empty() bool {
+	return len(t.Stages)+len(t.Clusters)+len(t.Broken)+len(t.Regressed)+len(t.Links)+len(t.Logs) == 0 && t.Unanswered == nil
 }
 
 // cleanPair is what is shown of a pair.
@@ -130,7 +137,7 @@ func (m *material) logsOf(a attempt) []logTail {
 			}
 		}
 	case a.Verdict == stage.Invalid:
-		names = []string{"sidecar.log"}
+		names = append([]string{"sidecar.log"}, m.nodeLogs()...)
 	}
 	var logs []logTail
 	for _, name := range names {
@@ -139,6 +146,53 @@ func (m *material) logsOf(a attempt) []logTail {
 		}
 	}
 	return logs
+}
+
+// nodeLogs are the logs of the nodes of a cluster that have any, at most four.
+func (m *material) nodeLogs() []string {
+	entries, _ := fs.ReadDir(m.files.root.FS(), "nodes") // only runs on clusters have them
+	var names []string
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && info.Size() > 0 && len(names) < 4 {
+			names = append(names, path.Join("nodes", entry.Name()))
+		}
+	}
+	return names
+}
+
+// unanswered are the instances without an outcome of a run that has ended and in which a run stage had begun.
+func (m *material) unanswered() *cluster {
+	begun := slices.ContainsFunc(m.attempts, func(a attempt) bool {
+		return a.Kind == pipelines.KindRun && !a.Started.IsZero() && a.Verdict != stage.Skipped
+	})
+	if m.underWay() || !begun {
+		return nil
+	}
+	var lives []*life
+	for _, g := range m.census.groups {
+		for i, l := range g.lives {
+			if l == nil && m.takesPart(g.name) {
+				lives = append(lives, &life{group: g.name, index: i})
+			}
+		}
+	}
+	if len(lives) == 0 {
+		return nil
+	}
+	return &cluster{Count: len(lives), Names: ranges(lives)}
+}
+
+// takesPart says whether a group is in any run stage that has begun.
+func (m *material) takesPart(name string) bool {
+	for _, s := range m.pipeline.Stages {
+		if s.Run == nil || !slices.ContainsFunc(m.attempts, func(a attempt) bool { return a.Stage == s.Name && !a.Started.IsZero() && a.Verdict != stage.Skipped }) {
+			continue
+		}
+		if len(s.Run.Groups) == 0 || slices.Contains(s.Run.Groups, name) {
+			return true
+		}
+	}
+	return false
 }
 
 var numbers = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+`)
