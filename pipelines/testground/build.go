@@ -157,10 +157,12 @@ func (im *importer) modfile(s setting, module string) string {
 	}
 	name := path.Clean(s.value.Text)
 	switch {
-	case path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") || path.Ext(name) != ".mod":
-		im.fault(s.from.file, s.value.Line, "`%s` is %s, which is no file of the module that ends in .mod", s.from.name(s.key), s.value.Text)
+	case path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../"):
+		im.fault(s.from.file, s.value.Line, "`%s` leads out of the module's folder", s.from.name(s.key))
 	case !im.has(path.Join(module, name)):
 		im.fault(s.from.file, s.value.Line, "`%s`: there is no %s in the plan's folder", s.from.name(s.key), path.Join(module, name))
+	case path.Ext(name) != ".mod":
+		im.fault(s.from.file, s.value.Line, "`%s` is %s: rename it, for its name must end in .mod", s.from.name(s.key), s.value.Text)
 	default:
 		s.note(Mapped, "modfile")
 	}
