@@ -30,12 +30,10 @@ func (s *Session) pauseSuite(ctx context.Context, name, note string, paused bool
 	if err := runs.CheckSuite(name); err != nil {
 		return err
 	}
-	err := s.suiteError(name, retry(ctx, func() error {
-		if paused {
-			return s.schedule(name).Pause(ctx, client.SchedulePauseOptions{Note: note})
-		}
-		return s.schedule(name).Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
-	}))
+	// Not by Pause and Unpause: without a note they leave one of their own.
+	err := s.changeSchedule(ctx, name, func(schedule *client.Schedule) {
+		schedule.State.Paused, schedule.State.Note = paused, note
+	})
 	if err != nil {
 		return err
 	}
