@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -88,7 +87,7 @@ func TestReadLine(t *testing.T) {
 		var total int64
 		for reader := bufio.NewReaderSize(strings.NewReader(c.text), 16); ; {
 			text, length, ended, err := readLine(reader, nil)
-			if err != nil && err != io.EOF {
+			if err != nil {
 				t.Fatal(err)
 			}
 			if length == 0 && !ended {

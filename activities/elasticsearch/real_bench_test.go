@@ -35,7 +35,8 @@ func BenchmarkElasticsearch(b *testing.B) {
 	}
 	requests := curlRequests(b, o)
 	report := func(name string, took time.Duration) {
-		b.ReportMetric(float64(mb)/took.Seconds(), name+"-MB/s")
+		b.ReportMetric(float64(mb)/took.Seconds(), name+"-MB/s") // of the last round
+		fmt.Fprintf(os.Stderr, "%s: %.1f MB/s\n", name, float64(mb)/took.Seconds())
 	}
 	for n := range b.N {
 		for parallel := 1; parallel <= 2; parallel++ {
@@ -64,6 +65,7 @@ func BenchmarkElasticsearch(b *testing.B) {
 		out := pushElsewhere(b, s, o)
 		took := time.Since(started)
 		report("push", took)
+		fmt.Fprintf(os.Stderr, "peak: %.0f MiB\n", peak(b, out)/(1<<20))
 		b.ReportMetric(peak(b, out)/(1<<20), "peak-MiB")
 		b.ReportMetric(float64(lines)/took.Seconds(), "lines/s")
 	}
