@@ -89,7 +89,29 @@ func (a *app) suiteTrigger(ctx context.Context, name string, o suiteTriggerOptio
 	case err != nil:
 		return err
 	}
+	awaitTold(config.Home, out)
 	return a.turnEnded(config.Home, out, turnState(ctx, turn), *o.form)
+}
+
+// patienceToTell is how long to stay for the first call of a webhook, which is longer than one may take.
+const patienceToTell = 15 * time.Second
+
+// awaitTold stays until the webhook was called once, where it is to be: services that end with this process would call it
+// only when they are up again.
+func awaitTold(home runs.Home, out workflows.SuiteOutput) {
+	suite, err := home.ReadSuite(out.Suite)
+	if err != nil || suite.Suite.Notify == nil {
+		return
+	}
+	on := suite.Suite.Notify.On
+	if !slices.ContainsFunc(out.News, func(n string) bool { return slices.Contains(on, n) }) {
+		return
+	}
+	for deadline := time.Now().Add(patienceToTell); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if turn, err := home.ReadSuiteTurn(out.Suite, out.Turn); err != nil || turn.Notified != "" {
+			return
+		}
+	}
 }
 
 // sessionFor finds services that outlive this process, or starts some: in the background, unless this process stays.
@@ -236,6 +258,9 @@ func (a *app) turnEnded(home runs.Home, out workflows.SuiteOutput, state stage.T
 	a.tell("\n  %s", a.say.Paint(style, mark+" "+terminal.Clean(out.Reason)))
 	if len(out.News) > 0 {
 		a.tell("    news: %s", strings.Join(out.News, ", "))
+	}
+	if record.Notified != "" {
+		a.tell("    webhook: %s", terminal.Clean(record.Notified))
 	}
 	return verdict(out.Verdict)
 }
