@@ -174,10 +174,9 @@ func (a *app) history(ctx context.Context, home runs.Home, session *worker.Sessi
 }
 
 func (a *app) showSuite(shown suiteHistory, name string) error {
-	switch s := shown.Suite; {
-	case s == nil:
+	if s := shown.Suite; s == nil {
 		a.tell("%s is deleted, or not known to the services that are up: this is its history.", name)
-	default:
+	} else {
 		a.tell("%s: %s, %s, on %s; next turn %s", s.Name, report.Schedule(s.Schedule), count(len(s.Pipelines), "pipeline"), s.Ground, report.Next(*s, time.Now()))
 	}
 	if len(shown.Turns) == 0 {
