@@ -103,12 +103,27 @@ func (s *said) hear(head, part string) {
 	}
 }
 
+// hearBoth hears two messages that come from two sides, in whichever order.
+func (s *said) hearBoth(one, other [2]string) {
+	s.t.Helper()
+	_, message, err := s.ws.Read(s.t.Context())
+	if err != nil {
+		s.t.Fatalf("instead of %s and %s: %v", one, other, err)
+	}
+	if strings.HasPrefix(string(message), other[0]) {
+		one, other = other, one
+	}
+	if got, reply, _ := strings.Cut(string(message), " "); got != one[0] || !strings.Contains(reply, one[1]) {
+		s.t.Errorf("heard %s instead of %s", message, one)
+	}
+	s.hear(other[0], other[1])
+}
+
 func TestWhatARelayHears(t *testing.T) {
 	s := relayTo(t, listenFor(t, open(t, embedded(t), "r")), "A1")
 	s.say(`1 {"id":"0","subscribe":{"topic":"t"}}`)
 	s.say(`2 {"id":"1","publish":{"topic":"t","payload":"x"}}`)
-	s.hear("2=", `"publish":{"seq":1}`)
-	s.hear("1+", `"subscribe":"\"x\""`)
+	s.hearBoth([2]string{"2=", `"publish":{"seq":1}`}, [2]string{"1+", `"subscribe":"\"x\""`})
 	s.say(`3-2 {"id":"2","signal_entry":{"state":"s"}}`)
 	s.hear("3=", `"signal_entry":{"seq":1}`)
 	s.say(`4 {"id":"3","barrier":{"state":"s","target":1}}`)
