@@ -197,21 +197,27 @@ type serverError struct {
 	CausedBy *serverError `json:"caused_by"`
 }
 
-const mostReason = 500
+// mostReason bounds what is repeated of a reason, and of its cause, in bytes.
+const mostReason = 240
 
-// text is the reason with the innermost cause, cut to what fits into a sentence.
+// text is the reason with the innermost cause, both cut to what fits into a sentence: a reason may repeat a whole document.
 func (e serverError) text() string {
 	text := e.Reason
 	if text == "" {
 		text = e.Type
 	}
+	text = short(text)
 	inner := e.CausedBy
 	for inner != nil && inner.CausedBy != nil {
 		inner = inner.CausedBy
 	}
 	if inner != nil && inner.Reason != "" && !strings.Contains(text, inner.Reason) {
-		text += ": " + inner.Reason
+		text += ": " + short(inner.Reason)
 	}
+	return text
+}
+
+func short(text string) string {
 	text = strings.TrimRight(strings.Join(strings.Fields(text), " "), ";")
 	if len(text) > mostReason {
 		text = strings.ToValidUTF8(text[:mostReason], "") + "…"
