@@ -61,10 +61,10 @@ func (n *stageNode) asks(d *Document, kept set) bool {
 		return false
 	}
 	for _, s := range when.compiled.slots {
-		switch {
-		case s.root == "outcomes", s.root == "metrics":
+		switch s.root {
+		case "outcomes", "metrics":
 			return true
-		case s.root == "stages":
+		case "stages":
 			if other := d.stage(s.segments[0]); other == nil || !kept.has(other.index) {
 				return true
 			}
