@@ -150,16 +150,10 @@ func (s *setting) Set(value string) error {
 	return nil
 }
 
-// later are commands of the language that don't exist yet: asking for one is no typing error.
-var later = []string{"suite"}
-
 // noSuchCommand refuses words that are no command, with the nearest one that is.
 func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
-	}
-	if slices.Contains(later, args[0]) {
-		return usage(fmt.Errorf("`groundplan %s` is not there yet", args[0]))
 	}
 	text := fmt.Sprintf("unknown command %q", args[0])
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {

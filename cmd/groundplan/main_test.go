@@ -57,7 +57,7 @@ func TestWrongUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nonsense"}, {"run"}, {"run", "a", "b"}, {"list", "x"}, {"list", "--output", "xml"}, {"logs", "a", "b", "c"},
 		{"resume", "x", "--from", "a", "--skip"}, {"collect", "x", "--to", "a", "--archive", "b"}, {"status"}, {"--nope"},
-		{"run", "x.yaml", "--temporal", "no-port"}, {"suite"}, {"sidecar"}, {"completion"}, {"completion", "tcsh"}, {"schema", "x"},
+		{"run", "x.yaml", "--temporal", "no-port"}, {"suite", "nonsense"}, {"sidecar"}, {"completion"}, {"completion", "tcsh"}, {"schema", "x"},
 		{"list", "--verdict", "fine"}, {"list", "-n", "-1"}, {"collect", "x", "--archive", "x.zip"}, {"init", "--name", "Bad Name"},
 		{"dev", "x"}, {"dev", "--ui-port", "http"}, {"worker", "x"}, {"explain"}, {"validate"}, {"watch"}, {"cancel"}, {"metrics", "a", "b"},
 	} {
