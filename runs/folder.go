@@ -19,8 +19,8 @@
 //	    ├── metrics.otlp.json
 //	    ├── comparison.json      what came of the comparison with other runs
 //	    ├── report.html          all of it to read, once it was asked for
-//	    ├── elasticsearch.json   how far the push of the logs has come
-//	    ├── elasticsearch-refused.jsonl  what the server would not take, and why
+//	    ├── elasticsearch/<index>/push.json      how far the push of the logs has come
+//	    ├── elasticsearch/<index>/refused.jsonl  what the server would not take, and why
 //	    ├── build-<artifact>.log what the compiler said
 //	    ├── sidecar.log
 //	    ├── nodes/<node>.log     what the sidecars on a cluster's nodes say
@@ -91,11 +91,15 @@ func (f Folder) Comparison() string { return filepath.Join(string(f), "compariso
 // Report is the path of the run's report.
 func (f Folder) Report() string { return filepath.Join(string(f), "report.html") }
 
-// Push is the path of what is known of the push to Elasticsearch: how far it has come.
-func (f Folder) Push() string { return filepath.Join(string(f), "elasticsearch.json") }
+// Push is the path of what is known of the push to an index of Elasticsearch: how far it has come.
+func (f Folder) Push(index string) string {
+	return filepath.Join(string(f), "elasticsearch", index, "push.json")
+}
 
-// Refused is the path of the documents that Elasticsearch would not take, with its reasons.
-func (f Folder) Refused() string { return filepath.Join(string(f), "elasticsearch-refused.jsonl") }
+// Refused is the path of the documents that Elasticsearch would not take into an index, with its reasons.
+func (f Folder) Refused(index string) string {
+	return filepath.Join(string(f), "elasticsearch", index, "refused.jsonl")
+}
 
 // BuildLog is the path of what the compiler said about an artifact.
 func (f Folder) BuildLog(artifact string) string {

@@ -88,7 +88,7 @@ func (s Server) Push(ctx context.Context, order Order, report func(note string))
 }
 
 func (s Server) push(ctx context.Context, order Order, l limits, report func(note string)) (Outcome, error) {
-	p := &push{limits: l, Order: order, folder: order.Folder, report: report, groups: map[string]bool{}, refused: refusals{path: order.Folder.Refused()}}
+	p := &push{limits: l, Order: order, folder: order.Folder, report: report, groups: map[string]bool{}, refused: refusals{path: order.Folder.Refused(order.Index)}}
 	p.pace = newPace(l, p.tell)
 	conn, err := s.connect(p.pace)
 	if err != nil {
@@ -290,7 +290,7 @@ func (p *push) save() error {
 		}
 	}
 	p.saved = time.Now()
-	return runs.WriteJSON(p.folder.Push(), p.state)
+	return runs.WriteJSON(p.folder.Push(p.Index), p.state)
 }
 
 // tell reports how far the push is, and what it waits for.

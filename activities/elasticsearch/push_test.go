@@ -162,7 +162,7 @@ func TestTwice(t *testing.T) {
 		if got := len(f.messages(kindLog)); got != 600 || len(f.documents) != 600+5+1+2 {
 			t.Errorf("%d lines in %d documents", got, len(f.documents))
 		}
-		if err := os.Remove(o.Folder.Push()); err != nil {
+		if err := os.Remove(o.Folder.Push(o.Index)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -273,7 +273,7 @@ func TestRefused(t *testing.T) {
 	o := run(t, map[string]string{"eu/0/run.out": log})
 	for try := range 4 {
 		if try == 2 { // a killed worker left more than it noted
-			file, err := os.OpenFile(o.Folder.Refused(), os.O_APPEND|os.O_WRONLY, 0)
+			file, err := os.OpenFile(o.Folder.Refused(o.Index), os.O_APPEND|os.O_WRONLY, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -283,10 +283,10 @@ func TestRefused(t *testing.T) {
 			}
 		}
 		out := must(t, Server{URL: f.URL}, o)
-		if want := "Elasticsearch refused 31 documents: status 400 Bad Request: I don't like sevens; kept in " + o.Folder.Refused(); !strings.HasPrefix(out.Reason, want) {
+		if want := "Elasticsearch refused 31 documents: status 400 Bad Request: I don't like sevens; kept in " + o.Folder.Refused(o.Index); !strings.HasPrefix(out.Reason, want) {
 			t.Errorf("try %d: %s", try, out.Reason)
 		}
-		data, err := os.ReadFile(o.Folder.Refused())
+		data, err := os.ReadFile(o.Folder.Refused(o.Index))
 		if err != nil || bytes.Count(data, []byte("\n")) != 31 {
 			t.Errorf("try %d: %d lines are kept, %v", try, bytes.Count(data, []byte("\n")), err)
 		}
@@ -296,7 +296,7 @@ func TestRefused(t *testing.T) {
 		t.Error(out.Reason)
 	}
 	checkLines(t, f, "eu/0/run.out", log)
-	if _, err := os.Stat(o.Folder.Refused()); !os.IsNotExist(err) {
+	if _, err := os.Stat(o.Folder.Refused(o.Index)); !os.IsNotExist(err) {
 		t.Error("the file of refused documents is still there")
 	}
 }
@@ -465,4 +465,31 @@ func TestVanishing(t *testing.T) {
 	if n := len(f.messages(kindLog)); n < 100 || n > 102 {
 		t.Errorf("%d lines", n)
 	}
+}
+
+// Two collect stages may push to two indices: neither forgets what was refused at the other.
+func TestTwoIndices(t *testing.T) {
+	strict, kind := newFake(t), newFake(t)
+	strict.item = func(_ string, document []byte) (int, string, string) {
+		if bytes.Contains(document, []byte(`7 of many`)) {
+			return 400, "document_parsing_exception", "I don't like sevens"
+		}
+		return 0, "", ""
+	}
+	log := numbered(30)
+	first := run(t, map[string]string{"eu/0/run.out": log})
+	second := first
+	second.Index = "others"
+	if out := must(t, Server{URL: strict.URL}, first); !strings.HasPrefix(out.Reason, "Elasticsearch refused 3 documents") {
+		t.Fatal(out.Reason)
+	}
+	if out := must(t, Server{URL: kind.URL}, second); out.Reason != "" {
+		t.Fatal(out.Reason)
+	}
+	checkLines(t, kind, "eu/0/run.out", log)
+	strict.item = nil
+	if out := must(t, Server{URL: strict.URL}, first); out.Reason != "" {
+		t.Fatal(out.Reason)
+	}
+	checkLines(t, strict, "eu/0/run.out", log)
 }

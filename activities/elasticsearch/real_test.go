@@ -72,11 +72,11 @@ func TestElasticsearchStream(t *testing.T) {
 func forget(t *testing.T, o Order) {
 	t.Helper()
 	var s state
-	if err := runs.ReadJSON(o.Folder.Push(), &s); err != nil {
+	if err := runs.ReadJSON(o.Folder.Push(o.Index), &s); err != nil {
 		t.Fatal(err)
 	}
 	s.rewind()
-	if err := runs.WriteJSON(o.Folder.Push(), s); err != nil {
+	if err := runs.WriteJSON(o.Folder.Push(o.Index), s); err != nil {
 		t.Fatal(err)
 	}
 }

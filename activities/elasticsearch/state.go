@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/groundplan/groundplan/runs"
 )
@@ -37,10 +38,10 @@ type state struct {
 func readState(folder runs.Folder, server, index, of string) (state, error) {
 	fresh := state{Server: server, Index: index, Of: of}
 	var s state
-	err := runs.ReadJSON(folder.Push(), &s)
-	if err != nil || s.Server != server || s.Index != index {
+	err := runs.ReadJSON(folder.Push(index), &s)
+	if err != nil || s.Server != server {
 		// A file that can't be read is as good as none: ids make the push right.
-		if err := os.Remove(folder.Refused()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(folder.Refused(index)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fresh, fmt.Errorf("removing what another server refused: %w", err)
 		}
 		return fresh, nil
@@ -85,6 +86,9 @@ func (r *rawText) UnmarshalJSON(data []byte) error {
 
 // open opens the file to write behind its first size bytes; all of it where size is below 0.
 func (r *refusals) open(size int64) error {
+	if err := os.MkdirAll(filepath.Dir(r.path), 0o755); err != nil {
+		return err
+	}
 	file, err := os.OpenFile(r.path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
