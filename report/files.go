@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/groundplan/groundplan/runs/said"
 )
 
 const (
@@ -153,7 +155,10 @@ func (t *tree) tail(path string) []string {
 func shown(text []string) []string {
 	var list []string
 	for _, line := range text {
-		for _, part := range readable(line) {
+		if _, text, ok := said.Line(line); ok {
+			line = text
+		}
+		for part := range strings.SplitSeq(line, "\n") {
 			if len(list) < 2*tailLines {
 				list = append(list, clean(part, shownRunes))
 			}

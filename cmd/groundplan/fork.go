@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/groundplan/groundplan/activities"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/explain"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/runid"
@@ -48,7 +49,7 @@ func (a *app) fork(ctx context.Context, files []string, o runOptions, placed boo
 	}
 	start := worker.StartOptions{
 		Run: stage.Run{
-			ID: id, Ground: o.on, Root: root, Commit: commit(ctx, root), From: was.record.ID, Context: o.context, Namespace: o.namespace,
+			ID: id, Ground: o.on, Root: root, Commit: activities.Commit(ctx, root), From: was.record.ID, Context: o.context, Namespace: o.namespace,
 		},
 		Pipeline: now, Earlier: plan.Taken,
 	}

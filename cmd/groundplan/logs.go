@@ -14,6 +14,7 @@ import (
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/logs"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/terminal"
 	"github.com/groundplan/groundplan/runs"
+	"github.com/groundplan/groundplan/runs/said"
 )
 
 type logsOptions struct {
@@ -83,8 +84,8 @@ func (a *app) logLine(o logsOptions) func(logs.Line) error {
 	}
 	return func(line logs.Line) error {
 		text := line.Text
-		if !o.raw {
-			text = logs.Readable(text)
+		if at, what, ok := said.Line(text); ok && !o.raw {
+			text = at.Format("15:04:05.000") + " " + what
 		}
 		prefix := a.out.Paint(terminal.Dim, fmt.Sprintf("%s/%d │ ", line.Group, line.Index))
 		for part := range strings.SplitSeq(text, "\n") {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -150,37 +149,6 @@ func TestStartOptions(t *testing.T) {
 	}
 	if text := opening(start, "p.yaml", false); !strings.HasPrefix(text, "run p-") || !strings.Contains(text, "2 stages, 1 instance, seed") {
 		t.Errorf("%q", text)
-	}
-}
-
-func TestCommit(t *testing.T) {
-	dir := t.TempDir()
-	if got := commit(t.Context(), dir); got != "" {
-		t.Errorf("outside git: %q", got)
-	}
-	git := func(args ...string) {
-		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Skipf("git %v: %v\n%s", args, err, out)
-		}
-	}
-	file := filepath.Join(dir, "f")
-	if err := os.WriteFile(file, []byte("1"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	git("init", "-q")
-	git("add", "f")
-	git("commit", "-q", "-m", "first")
-	git("tag", "v1")
-	clean := commit(t.Context(), dir)
-	if len(clean) != 40 {
-		t.Errorf("clean: %q", clean)
-	}
-	if err := os.WriteFile(file, []byte("2"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if got := commit(t.Context(), dir); got != clean+"-dirty" {
-		t.Errorf("changed: %q", got)
 	}
 }
 

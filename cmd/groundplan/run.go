@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundplan/groundplan/activities"
 	"github.com/groundplan/groundplan/activities/stage"
 	"github.com/groundplan/groundplan/cmd/groundplan/internal/runid"
 	"github.com/groundplan/groundplan/pipelines"
@@ -175,7 +174,7 @@ func (o *runOptions) start(ctx context.Context, doc *pipelines.Document, file st
 		id = runid.New(r.Name, time.Now())
 	}
 	start := worker.StartOptions{
-		Run:      stage.Run{ID: id, Ground: o.on, Root: root, Commit: commit(ctx, root), Context: o.context, Namespace: o.namespace},
+		Run:      stage.Run{ID: id, Ground: o.on, Root: root, Commit: activities.Commit(ctx, root), Context: o.context, Namespace: o.namespace},
 		Pipeline: r,
 	}
 	if len(cells) > 0 {
@@ -197,17 +196,6 @@ func opening(start worker.StartOptions, file string, live bool) string {
 		return text
 	}
 	return "run " + start.Run.ID + " of " + text
-}
-
-// commit is the git commit of a folder, with "-dirty" behind it when files changed; empty outside git or without git.
-func commit(ctx context.Context, root string) string {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "git", "-C", root, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*").Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // refused makes an id that can't be used the caller's error.

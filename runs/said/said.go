@@ -1,4 +1,5 @@
-package logs
+// Package said makes readable what the SDKs write about a plan's course into its output.
+package said
 
 import (
 	"encoding/json"
@@ -6,7 +7,7 @@ import (
 	"time"
 )
 
-// event is a line that the SDKs write for groundplan (see instance-contract.md, "Outcomes").
+// event is a line that the SDKs write for groundplan (instance-contract.md, "Outcomes").
 type event struct {
 	TS    int64 `json:"ts"`
 	Event *struct {
@@ -31,16 +32,16 @@ type named struct {
 	Name string `json:"name"`
 }
 
-// Readable turns an event line into what it says to a person, and leaves every other line as it is.
-func Readable(line string) string {
+// Line is when an SDK said something, and what it says to a person, on one line or more; false for every line that isn't an
+// SDK's.
+func Line(line string) (at time.Time, text string, ok bool) {
 	if !strings.HasPrefix(line, `{"`) || !strings.Contains(line, `"event":{`) {
-		return line
+		return time.Time{}, "", false
 	}
 	var e event
 	if json.Unmarshal([]byte(line), &e) != nil || e.Event == nil {
-		return line
+		return time.Time{}, "", false
 	}
-	text := ""
 	switch v := e.Event; {
 	case v.Start != nil:
 		text = "started"
@@ -57,7 +58,7 @@ func Readable(line string) string {
 	case v.StageEnd != nil:
 		text = "ends: " + v.StageEnd.Name
 	default:
-		return line
+		return time.Time{}, "", false
 	}
-	return time.Unix(0, e.TS).UTC().Format("15:04:05.000") + " " + text
+	return time.Unix(0, e.TS).UTC(), text, true
 }
