@@ -384,12 +384,14 @@ func TestInterrupted(t *testing.T) {
 	for bulks := 1; ; bulks += 7 {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		stop := errors.New("the worker is stopping")
+		f.mu.Lock() // a request of the push before may still be answered
 		f.after = func(http.ResponseWriter, []byte) bool {
 			if f.bulks >= bulks {
 				cancel(stop)
 			}
 			return false
 		}
+		f.mu.Unlock()
 		out, err := Server{URL: f.URL}.push(ctx, o, hasty, func(string) {})
 		cancel(nil)
 		if err == nil {
