@@ -225,25 +225,10 @@ func readMetric(r reference, isGroup func(string) bool) (metric, *problem) {
 
 // figure returns one figure of a summary: an int64 or a float64.
 func (s Summary) figure(stat string) any {
-	switch stat {
-	case "count":
+	if stat == "count" {
 		return s.Count
-	case "sum":
-		return s.Sum
-	case "min":
-		return s.Min
-	case "max":
-		return s.Max
-	case "mean":
-		return s.Mean
-	case "p50":
-		return s.P50
-	case "p90":
-		return s.P90
-	case "p95":
-		return s.P95
 	}
-	return s.P99
+	return s.Figure(stat)
 }
 
 // count returns one count by its name in expressions.

@@ -1,5 +1,7 @@
 package pipelines
 
+import "math"
+
 // Variables is what `when` and `assert` see of a run, beside what Resolved already holds.
 type Variables struct {
 	// Stages is stage → outcome: "passed", "failed", "invalid" or "skipped".
@@ -33,6 +35,32 @@ type Summary struct {
 	P90   float64 `json:"p90"`
 	P95   float64 `json:"p95"`
 	P99   float64 `json:"p99"`
+}
+
+// Figure is one figure of a summary by its name in expressions: count, sum, min, max, mean, p50, p90, p95 or p99; not a
+// number for any other name.
+func (s Summary) Figure(name string) float64 {
+	switch name {
+	case "count":
+		return float64(s.Count)
+	case "sum":
+		return s.Sum
+	case "min":
+		return s.Min
+	case "max":
+		return s.Max
+	case "mean":
+		return s.Mean
+	case "p50":
+		return s.P50
+	case "p90":
+		return s.P90
+	case "p95":
+		return s.P95
+	case "p99":
+		return s.P99
+	}
+	return math.NaN()
 }
 
 // Outcomes counts how instances ended.

@@ -140,23 +140,5 @@ func figureOf(metrics map[string]pipelines.Summary, figure string) float64 {
 	if !there {
 		return math.NaN()
 	}
-	switch figure[dot+1:] {
-	case "count":
-		return float64(s.Count)
-	case "sum":
-		return s.Sum
-	case "min":
-		return s.Min
-	case "max":
-		return s.Max
-	case "mean":
-		return s.Mean
-	case "p90":
-		return s.P90
-	case "p95":
-		return s.P95
-	case "p99":
-		return s.P99
-	}
-	return s.P50
+	return s.Figure(figure[dot+1:])
 }

@@ -147,14 +147,14 @@ func measure(earlier []Run, run Run, f figure, o Options) Finding {
 	var runs, before []float64
 	for _, r := range earlier {
 		if s, has := r.Metrics[f.metric]; has {
-			runs = append(runs, statistic(s, f.statistic))
+			runs = append(runs, s.Figure(f.statistic))
 		}
 		before = append(before, samples(r, f)...)
 	}
 	after := samples(run, f)
 	found := Finding{
 		Figure: f.String(), Tolerance: f.tolerance, Runs: len(runs), Values: [2]int{len(before), len(after)},
-		Before: median(slices.Sorted(slices.Values(runs))), After: statistic(run.Metrics[f.metric], f.statistic), P: math.NaN(),
+		Before: median(slices.Sorted(slices.Values(runs))), After: run.Metrics[f.metric].Figure(f.statistic), P: math.NaN(),
 	}
 	if found.Before != 0 {
 		found.Change = (found.After - found.Before) / math.Abs(found.Before)
@@ -183,31 +183,9 @@ const fewestValues = 3
 func samples(r Run, f figure) []float64 {
 	values := make([]float64, 0, len(r.Samples[f.metric]))
 	for _, s := range r.Samples[f.metric] {
-		values = append(values, statistic(s, f.statistic))
+		values = append(values, s.Figure(f.statistic))
 	}
 	return values
-}
-
-func statistic(s pipelines.Summary, name string) float64 {
-	switch name {
-	case "count":
-		return float64(s.Count)
-	case "sum":
-		return s.Sum
-	case "min":
-		return s.Min
-	case "max":
-		return s.Max
-	case "mean":
-		return s.Mean
-	case "p90":
-		return s.P90
-	case "p95":
-		return s.P95
-	case "p99":
-		return s.P99
-	}
-	return s.P50
 }
 
 // correct makes every p one that holds for all findings together (Holm): the more figures are looked at, the likelier
