@@ -45,17 +45,23 @@ func (s *Store) newGoTool(order Order, dir string, cgo bool) (goTool, error) {
 }
 
 // ownVariables are those that a build sets itself: they would change what is built behind the pipeline's back.
-var ownVariables = []string{"GOFLAGS", "GOWORK", "GOOS", "GOARCH", "CGO_ENABLED", "GO111MODULE", "PWD"}
+var ownVariables = []string{"GOFLAGS", "GOWORK", "GOOS", "GOARCH", "CGO_ENABLED", "GO111MODULE", "GODEBUG", "PWD"}
 
 // goEnviron is the environment of the go command. GOFLAGS is never empty, since an empty one would give way to the one
 // in the user's `go env` file.
 func (s *Store) goEnviron(order Order, cgo bool) []string {
 	env := []string{}
 	flags := []string{"-buildvcs=false"}
+	// With its index of packages, Go 1.26 refuses a package over a file that build tags leave out and that isn't Go, though
+	// only once the folder is two seconds old.
+	debug := "goindex=0"
 	for _, entry := range s.environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if name == "GOFLAGS" {
 			flags = append(flags, harmless(value)...)
+		}
+		if name == "GODEBUG" && value != "" {
+			debug = value + "," + debug
 		}
 		if !slices.Contains(ownVariables, name) && !strings.HasPrefix(name, "GROUNDPLAN_") {
 			env = append(env, entry)
@@ -70,7 +76,7 @@ func (s *Store) goEnviron(order Order, cgo bool) []string {
 		system = "linux"
 	}
 	return append(env, "GOFLAGS="+strings.Join(flags, " "), "GOWORK=off", "GO111MODULE=on", "GOOS="+system,
-		"GOARCH="+cmp.Or(order.Architecture, runtime.GOARCH), "CGO_ENABLED="+enabled)
+		"GOARCH="+cmp.Or(order.Architecture, runtime.GOARCH), "CGO_ENABLED="+enabled, "GODEBUG="+debug)
 }
 
 // harmless keeps those of the user's GOFLAGS that change how a build goes, but not what it makes.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/groundplan/groundplan/pipelines"
 )
@@ -133,6 +134,22 @@ func TestAModuleWithoutAGoMod(t *testing.T) {
 	if first.Digest == second.Digest || second.Digest == third.Digest {
 		t.Errorf("another source or other checksums are the same artifact: %s, %s, %s", first.Digest, second.Digest, third.Digest)
 	}
+}
+
+// A file that no tag lets in needn't be Go, as in one of Testground's own plans; and nothing changes when it has lain there
+// for a while.
+func TestWhatTagsLeaveOutIsNotRead(t *testing.T) {
+	w := newWorkbench(t).write(greeter()).write(map[string]string{"plan/never.go": "//go:build never\n\nthis is no Go.\n"})
+	long := time.Now().Add(-time.Hour)
+	for path := range filesBelow(t, filepath.Join(w.root, "plan")) {
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(filepath.Join(w.root, "plan"), long, long); err != nil {
+		t.Fatal(err)
+	}
+	w.must(pipelines.GoSource{Replace: map[string]string{"example.test/greeting": "v1.1.0"}}, "hello from v1.1.0")
 }
 
 func TestALibraryThatNeedsCgo(t *testing.T) {
