@@ -132,6 +132,18 @@ func (h Home) List() ([]Record, error) {
 	return records, errors.Join(faults...)
 }
 
+// OpenRegular opens a regular file; one that is none is fs.ErrNotExist. An instance may have put anything in its place: a pipe would be waited for forever.
+func OpenRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file: %w", path, fs.ErrNotExist)
+	}
+	return os.Open(path)
+}
+
 // WriteJSON writes v, indented, to path: complete or not at all, whatever happens to the process or the machine.
 func WriteJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")

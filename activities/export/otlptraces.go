@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -20,6 +19,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/groundplan/groundplan/runs"
 )
 
 // TracesFile is the file in an instance's outputs that its plan writes spans into: a line for each
@@ -54,7 +55,7 @@ func (t *traces) walk(ctx context.Context) error {
 }
 
 func (t *traces) instance(ctx context.Context, group string, index int) error {
-	file, err := openRegular(filepath.Join(t.run.Folder.Outputs(group, index), TracesFile))
+	file, err := runs.OpenRegular(filepath.Join(t.run.Folder.Outputs(group, index), TracesFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -220,16 +221,4 @@ func check(request *tracecollectorpb.ExportTraceServiceRequest) error {
 		}
 	}
 	return nil
-}
-
-// openRegular opens a regular file. An instance may have put anything in its place: a pipe would be waited for forever.
-func openRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file: %w", path, fs.ErrNotExist)
-	}
-	return os.Open(path)
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -93,7 +92,7 @@ type collector struct {
 // instance reads the results of one instance; none are no error.
 func (c *collector) instance(ctx context.Context, folder runs.Folder, who instance, group string, sampled bool) error {
 	path := filepath.Join(folder.Outputs(group, who.index), "results.out")
-	results, err := openRegular(path)
+	results, err := runs.OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -177,18 +176,6 @@ func (b bounded) Read(into []byte) (int, error) {
 		return 0, context.Cause(b.ctx)
 	}
 	return b.Reader.Read(into)
-}
-
-// openRegular opens a regular file. An instance may have put anything in its place: a pipe would be waited for forever.
-func openRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file: %w", path, fs.ErrNotExist)
-	}
-	return os.Open(path)
 }
 
 // report sums up. The first bad line is that of the first instance that has one, whichever was read first.

@@ -62,7 +62,7 @@ func (w *walk) instance(ctx context.Context, path string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	results, err := openRegular(path)
+	results, err := runs.OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
